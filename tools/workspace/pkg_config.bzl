@@ -29,13 +29,21 @@ def _library(ctx, module):
             defines.append(flag[2:])
         elif flag.startswith("-I"):
             # Bazel takes only headers that are within a repository.
-            include = flag[3:].replace("/", "_")
+            directory = str(ctx.path(flag[2:]))
+            include = directory[1:].replace("/", "_")
             if not ctx.path(include).exists:
-                ctx.symlink(flag[2:], include)
+                ctx.symlink(directory, include)
             includes.append(include)
         elif flag.startswith("-L"):
-            linkopts += [flag, "-Wl,-rpath," + flag[2:]]
-        elif flag:
+            directory = ctx.path(flag[2:])
+            linkopts.append("-L" + str(directory))
+
+            # Without a shared library, a path of the machine that builds has no
+            # place in the program.
+            if [file for file in directory.readdir() if ".so" in file.basename]:
+                linkopts.append("-Wl,-rpath," + str(directory))
+        elif flag and (flag.startswith("-Wl,") or not flag.startswith("-W")):
+            # Warnings are a matter of the code that is built.
             linkopts.append(flag)
 
     return _LIBRARY.format(
@@ -54,6 +62,11 @@ pkg_config = repository_rule(
     implementation = _pkg_config_impl,
     doc = "A repository with a cc_library named after each module.",
     attrs = {"modules": attr.string_list(mandatory = True)},
-    environ = ["PKG_CONFIG_PATH"],
+    # What tools/setup builds keeps its place when it changes; PCACHEFS_DEPS tells
+    # the change.
+    environ = [
+        "PCACHEFS_DEPS",
+        "PKG_CONFIG_PATH",
+    ],
     local = True,
 )
