@@ -39,7 +39,8 @@ def _clang_tidy_impl(target, ctx):
             mnemonic = "ClangTidy",
             inputs = depset([source, ctx.file._config], transitive = [context.headers]),
             outputs = [report],
-            command = 'clang-tidy --quiet "$2" -- "${@:3}" && touch "$1"',
+            # On stderr it counts what it suppressed, also when all is well.
+            command = 'clang-tidy --quiet "$2" -- "${@:3}" 2>"$1" || { cat "$1" >&2; exit 1; }',
             arguments = [report.path, source.path] + flags,
             use_default_shell_env = True,
         )
