@@ -141,14 +141,14 @@ class KeySetView {
   // Iterates: a cursor starts at 0; Next returns false at the end.
   class Cursor {
    public:
-    explicit Cursor(const KeySetView& view) : view_(view) {}
+    explicit Cursor(const KeySetView& view) : bytes_(view.bytes_) {}
     bool Next();
     const Key& key() const { return key_; }
     // CRC of payload block `index` of the current key.
     uint32_t crc(uint32_t index) const;
 
    private:
-    const KeySetView& view_;
+    std::span<const std::byte> bytes_;
     size_t offset_ = kKeySetHeaderSize;
     size_t crcs_offset_ = 0;
     Key key_;

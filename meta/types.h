@@ -89,6 +89,9 @@ using ImageTag = StrongNumber<struct ImageTagTag, uint64_t>;
 // Largest payload of one key.
 inline constexpr uint64_t kMaxKeyPayload = kMiB;
 
+// Largest image: a key's offset has 48 bits and counts sectors.
+inline constexpr uint64_t kMaxImageSize = kSectorSize << 48;
+
 // A piece of the image, [offset, offset + length).
 struct ImageRange {
   ImageOffset offset;
