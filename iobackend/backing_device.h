@@ -29,7 +29,10 @@ struct BackingRequest {
     kWrite,    // buffers -> device; durable after a kFlush
     kZero,     // `length` bytes read as zeroes afterwards
     kDiscard,  // the same, and the space is given up where that is possible
-    kFlush,    // makes every request that completed before the call durable
+    // Makes every request that completed before the call durable. After a
+    // failure all that was written since the last success must be written
+    // again: the system may have dropped it, and will not tell twice.
+    kFlush,
   };
 
   // Whose memory the buffers are; in both cases they are borrowed until `done`
@@ -76,7 +79,7 @@ class BackingDevice {
   // Bytes, a multiple of kSectorSize. Changes only in Refresh().
   virtual uint64_t size() const = 0;
 
-  // What a cache remembers of the device.
+  // What a cache remembers of the device; as it was when it was opened.
   virtual const BackingIdentity& identity() const = 0;
 
   // The absolute path or URI it was opened by, for messages and records.

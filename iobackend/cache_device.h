@@ -67,8 +67,8 @@ class CacheDevice {
 
   // The bytes themselves where the device is mapped memory, nullptr elsewhere.
   // Valid for the device's life; contents follow Writes. Failing memory reads
-  // as zeroes there and makes the next call of any method on it fail, so a
-  // checksum must be verified before the bytes are used.
+  // as zeroes there and makes every later Read and Write of those bytes fail,
+  // so a checksum must be verified before the bytes are used.
   virtual const std::byte* View(MediaOffset offset, uint64_t length) = 0;
 
   // Asks the system for the size again; it never shrinks here: InvalidArgument

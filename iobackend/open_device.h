@@ -10,7 +10,6 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/string_view.h"
 #include "iobackend/backing_device.h"
 #include "iobackend/cache_device.h"
 
@@ -21,8 +20,9 @@ struct CacheDeviceOptions {
   // created (mode 0600, space allocated, no symbolic link followed) if the path
   // does not exist; AlreadyExists is never returned: see `created`.
   uint64_t create_size = 0;
+  // For tools that only look: writes are refused and the lock is shared, so
+  // that several may look at a time, but not while a daemon serves.
   bool read_only = false;
-  // Offline tools that only look: shared lock instead of an exclusive one.
 };
 
 struct OpenedCacheDevice {
@@ -32,8 +32,14 @@ struct OpenedCacheDevice {
 
 // NotFound: no such path and no create_size. FailedPrecondition: in use by
 // another process (whose pid is named if it can be learnt), or neither file nor
-// device. ResourceExhausted: no space for create_size; the file is removed.
-// PermissionDenied as the system says. Messages name path, got, wanted.
+// device, or a symbolic link to a file: links are followed to block devices
+// only, as in /dev/disk/by-id. ResourceExhausted: no space for create_size; the
+// file is removed. PermissionDenied as the system says. Messages name path,
+// got, wanted.
+//
+// tmpfs files are mapped; so are files on DAX file systems and devices of
+// persistent memory (/dev/dax*). All else, /dev/pmem* included, which Linux
+// gives no direct mapping, is read and written through the page cache.
 absl::StatusOr<OpenedCacheDevice> OpenCacheDevice(
     const std::string& path, const CacheDeviceOptions& options);
 
@@ -45,14 +51,15 @@ enum class BackingExecutor {
 
 struct BackingDeviceOptions {
   BackingExecutor executor = BackingExecutor::kAuto;
-  bool read_only = false;
-  int rings = 0;            // 0: as many as processors, at most 4
-  int queue_depth = 128;    // per ring: requests in flight
-  bool direct = true;       // O_DIRECT where the device offers it
+  bool read_only = false;  // the lock is shared with other readers
+  int rings = 0;           // 0: as many as processors, at most 4
+  int queue_depth = 128;   // per ring: requests in flight
+  bool direct = true;      // O_DIRECT where the device offers it
 };
 
-// `spec` is a path (made absolute) to a regular file or block device. Errors as
-// above; InvalidArgument if the size is 0 or not a multiple of kSectorSize.
+// `spec` is a path (made absolute) to a regular file or block device; symbolic
+// links are followed. Errors as above; InvalidArgument if the size is 0 or not
+// a multiple of kSectorSize. How devices are identified: device_identity.h.
 absl::StatusOr<std::unique_ptr<BackingDevice>> OpenBackingDevice(
     const std::string& spec, const BackingDeviceOptions& options);
 
