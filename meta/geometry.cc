@@ -64,23 +64,36 @@ uint32_t FittingSegments(const Geometry::Stored& stored) {
       std::min<uint64_t>(fitting, stored.segment_capacity));
 }
 
-// The layout with the most segments of this size. More segments need a larger
-// table, so the count is lowered until both fit.
-Geometry::Stored Fit(uint64_t device_size, uint64_t segment_size) {
+// The layout for `segment_count` segments, whether or not they fit.
+Geometry::Stored LayOut(uint64_t device_size, uint64_t segment_size,
+                        uint32_t segment_count) {
   Geometry::Stored stored;
   stored.device_size = device_size;
   stored.segment_size = static_cast<uint32_t>(segment_size);
+  stored.segment_count = segment_count;
+  stored.segment_capacity = SegmentCapacity(segment_count);
   stored.image_slots =
       device_size < kLargeDevice ? kImageSlotsSmall : kImageSlotsLarge;
-  stored.segment_count = static_cast<uint32_t>(
-      std::min<uint64_t>(device_size / segment_size, kMaxSegmentCount));
-  for (;;) {
-    stored.segment_capacity = SegmentCapacity(stored.segment_count);
-    DeriveOffsets(stored);
-    const uint32_t fitting = FittingSegments(stored);
-    if (fitting >= stored.segment_count) return stored;
-    stored.segment_count = fitting;
+  DeriveOffsets(stored);
+  return stored;
+}
+
+// The layout with the most segments of this size. More segments need a larger
+// table and leave less room, so if some count fits, every smaller one does.
+Geometry::Stored Fit(uint64_t device_size, uint64_t segment_size) {
+  uint32_t fitting = 0;
+  auto too_many = static_cast<uint32_t>(std::min<uint64_t>(
+                      device_size / segment_size, kMaxSegmentCount)) +
+                  1;
+  while (too_many - fitting > 1) {
+    const uint32_t middle = fitting + (too_many - fitting) / 2;
+    if (FittingSegments(LayOut(device_size, segment_size, middle)) >= middle) {
+      fitting = middle;
+    } else {
+      too_many = middle;
+    }
   }
+  return LayOut(device_size, segment_size, fitting);
 }
 
 absl::Status WrongField(absl::string_view field, uint64_t got,
