@@ -1,6 +1,7 @@
 #include "iobackend/create_file.h"
 
 #include <fcntl.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -13,6 +14,7 @@
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 #include "iobackend/device_lock.h"
 #include "meta/status_macros.h"
 #include "meta/units.h"
@@ -28,6 +30,21 @@ absl::Status WriteZeroes(const std::string& path, int fd, uint64_t size) {
         WriteFully(path, fd, offset, std::span(zeroes).first(length)));
   }
   return absl::OkStatus();
+}
+
+// Before fallocate(), which takes all the space there is, away from everybody,
+// until it notices that this is not enough.
+absl::Status CheckSpace(const std::string& path, int fd, uint64_t size) {
+  struct statvfs file_system;
+  if (fstatvfs(fd, &file_system) != 0) {
+    return PathError("ask for the space", path, errno);
+  }
+  const bool is_limited = file_system.f_blocks != 0;
+  const uint64_t blocks = DivideRoundingUp(size, file_system.f_frsize);
+  if (!is_limited || blocks <= file_system.f_bavail) return absl::OkStatus();
+  return absl::ResourceExhaustedError(absl::StrCat(
+      path, ": no space on the file system: got ",
+      file_system.f_bavail * file_system.f_frsize, " bytes, wanted ", size));
 }
 
 absl::Status Allocate(const std::string& path, int fd, uint64_t size) {
@@ -62,6 +79,7 @@ absl::StatusOr<FileDescriptor> CreateFile(const std::string& path,
   absl::Cleanup remove = [&path] { unlink(path.c_str()); };
 
   RETURN_IF_ERROR(LockDevice(file.get(), LockKind::kExclusive, path));
+  RETURN_IF_ERROR(CheckSpace(path, file.get(), size));
   RETURN_IF_ERROR(Allocate(path, file.get(), size));
   if (fsync(file.get()) != 0) return PathError("make durable", path, errno);
   RETURN_IF_ERROR(SyncDirectoryOf(path));

@@ -10,7 +10,8 @@
 // it says nothing about what was written elsewhere.
 //
 // The mapping is kept out of mlockall(MCL_FUTURE): locked, it would be
-// allocated whole.
+// allocated whole. MCL_CURRENT, however, locks what is open already: lock
+// memory first, open devices afterwards.
 
 #ifndef PCACHEFS_IOBACKEND_MEMORY_CACHE_DEVICE_H_
 #define PCACHEFS_IOBACKEND_MEMORY_CACHE_DEVICE_H_
