@@ -22,9 +22,12 @@
   ASSIGN_OR_RETURN_INNER(PCACHEFS_CONCAT(pcachefs_or_, __LINE__), left, \
                          expression)
 
+// `left` may be a declaration, which cannot stand in parentheses.
+// NOLINTBEGIN(bugprone-macro-parentheses)
 #define ASSIGN_OR_RETURN_INNER(temporary, left, expression)  \
   auto temporary = (expression);                             \
   if (!temporary.ok()) return std::move(temporary).status(); \
   left = *std::move(temporary)
+// NOLINTEND(bugprone-macro-parentheses)
 
 #endif  // PCACHEFS_META_STATUS_MACROS_H_

@@ -19,7 +19,7 @@ namespace pcachefs {
 
 inline Uuid ExampleUuid(uint8_t first_byte) {
   Uuid uuid;
-  for (uint8_t i = 0; i < uuid.bytes.size(); ++i) {
+  for (size_t i = 0; i < uuid.bytes.size(); ++i) {
     uuid.bytes[i] = static_cast<uint8_t>(first_byte + i);
   }
   return uuid;
