@@ -1,0 +1,101 @@
+#include "test/e2e/testing/programs.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <iostream>
+#include <map>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "gtest/gtest.h"
+#include "test/e2e/testing/process.h"
+#include "test/e2e/testing/scratch_directory.h"
+
+namespace pcachefs {
+namespace {
+
+// Set once, by main().
+std::string pcachefs_path;
+std::string pcachectl_path;
+
+// By the package of Debian that has it.
+const std::map<std::string, std::string>& Packages() {
+  static const auto& packages = *new std::map<std::string, std::string>{
+      {"cp", "coreutils"},        {"diff", "diffutils"},
+      {"dd", "coreutils"},        {"fio", "fio"},
+      {"fstrim", "util-linux"},   {"losetup", "mount"},
+      {"mkfs.ext4", "e2fsprogs"}, {"mkfs.xfs", "xfsprogs"},
+      {"e2fsck", "e2fsprogs"},    {"mount", "mount"},
+      {"qemu-img", "qemu-utils"}, {"qemu-io", "qemu-utils"},
+      {"sync", "coreutils"},      {"umount", "mount"},
+  };
+  return packages;
+}
+
+// Fails rather than skips: a test that did not run proves nothing.
+bool CanMount() {
+  if (geteuid() != 0) {
+    std::cerr << "end-to-end tests mount filesystems: run them as root\n";
+    return false;
+  }
+  const int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+  if (fd < 0) {
+    std::cerr << "end-to-end tests need FUSE: /dev/fuse: " << strerror(errno)
+              << "\n";
+    return false;
+  }
+  close(fd);
+  return true;
+}
+
+bool SetPath(const char* argument, std::string* path) {
+  char absolute[PATH_MAX];
+  if (argument == nullptr || realpath(argument, absolute) == nullptr ||
+      access(absolute, X_OK) != 0) {
+    std::cerr << "usage: TEST [--gtest_...] PCACHEFS PCACHECTL: no program "
+              << (argument == nullptr ? "given" : argument) << "\n";
+    return false;
+  }
+  *path = absolute;
+  return true;
+}
+
+int RunTests(int argc, char** argv) {
+  testing::InitGoogleTest(&argc, argv);
+  // Bazel's PATH has no sbin.
+  setenv("PATH", "/usr/sbin:/usr/bin:/sbin:/bin", 1);
+  setenv("LC_ALL", "C.UTF-8", 1);
+  umask(022);
+  if (!SetPath(argc > 1 ? argv[1] : nullptr, &pcachefs_path) ||
+      !SetPath(argc > 2 ? argv[2] : nullptr, &pcachectl_path) || !CanMount()) {
+    return EXIT_FAILURE;
+  }
+  StartJanitor();
+  return RUN_ALL_TESTS();
+}
+
+}  // namespace
+
+const std::string& PcachefsPath() { return pcachefs_path; }
+const std::string& PcachectlPath() { return pcachectl_path; }
+
+absl::Status RequirePrograms(const std::vector<std::string>& programs) {
+  for (const std::string& program : programs) {
+    if (RunCommand({"sh", "-c", "command -v " + program}).ok()) continue;
+    const auto package = Packages().find(program);
+    return absl::NotFoundError(absl::StrCat(
+        program, ": not installed: apt-get install ",
+        package == Packages().end() ? "(its package)" : package->second));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace pcachefs
+
+int main(int argc, char** argv) { return pcachefs::RunTests(argc, argv); }
