@@ -33,7 +33,7 @@ namespace pcachefs {
 namespace {
 
 // The ring whose reaper this thread is.
-thread_local const Ring* reaped_ring = nullptr;
+thread_local Ring* reaped_ring = nullptr;
 
 // ThreadSanitizer does not see that what happens before a submission happens
 // before the completion.
@@ -50,10 +50,16 @@ void AcquireFromKernel([[maybe_unused]] void* object) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Ring>> Ring::Create(int depth) {
-  auto ring = absl::WrapUnique(new Ring(std::max(depth, 1)));
+absl::StatusOr<std::unique_ptr<Ring>> Ring::Create(int depth,
+                                                   const void* owner) {
+  auto ring = absl::WrapUnique(new Ring(std::max(depth, 1), owner));
   RETURN_IF_ERROR(ring->Open());
   return ring;
+}
+
+Ring* Ring::OfThisThread(const void* owner) {
+  return reaped_ring != nullptr && reaped_ring->owner_ == owner ? reaped_ring
+                                                                : nullptr;
 }
 
 absl::Status Ring::Open() {

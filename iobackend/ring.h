@@ -50,9 +50,14 @@ class Ring {
  public:
   using Operations = std::vector<std::unique_ptr<RingOperation>>;
 
-  // At most `depth` operations are in flight. Unavailable if the kernel refuses
-  // a ring.
-  static absl::StatusOr<std::unique_ptr<Ring>> Create(int depth);
+  // At most `depth` operations are in flight. `owner` is what
+  // OfThisThread() is asked for. Unavailable if the kernel refuses a ring.
+  static absl::StatusOr<std::unique_ptr<Ring>> Create(
+      int depth, const void* owner = nullptr);
+
+  // The ring of `owner` whose reaper the calling thread is, or nullptr. An
+  // operation may submit to its own ring even while that is being destroyed.
+  static Ring* OfThisThread(const void* owner);
 
   // Waits for all operations.
   ~Ring();
@@ -63,7 +68,7 @@ class Ring {
   void Submit(Operations operations, RingStart start);
 
  private:
-  explicit Ring(int depth) : depth_(depth) {}
+  Ring(int depth, const void* owner) : depth_(depth), owner_(owner) {}
 
   absl::Status Open();
   uint64_t Enqueue(Operations operations) ABSL_LOCKS_EXCLUDED(queue_mutex_);
@@ -93,6 +98,7 @@ class Ring {
   bool IsClosing() ABSL_LOCKS_EXCLUDED(queue_mutex_);
 
   const size_t depth_;
+  const void* const owner_;
   // Completion side: the reaper's alone. Submission side: submit_mutex_.
   io_uring ring_ = {};
   bool is_ring_open_ = false;

@@ -72,7 +72,8 @@ absl::StatusOr<std::unique_ptr<UringBackingDevice>> UringBackingDevice::Create(
   }
   auto device = absl::WrapUnique(new UringBackingDevice(std::move(file)));
   for (int i = 0; i < RingCount(options.rings); ++i) {
-    ASSIGN_OR_RETURN(auto ring, Ring::Create(options.queue_depth));
+    ASSIGN_OR_RETURN(auto ring,
+                     Ring::Create(options.queue_depth, device.get()));
     device->rings_.push_back(std::move(ring));
   }
   return device;
@@ -96,6 +97,9 @@ void UringBackingDevice::Submit(std::vector<BackingRequest> requests,
 }
 
 Ring& UringBackingDevice::ChooseRing() {
+  // Completions stay on their ring, which waits for them when it is destroyed;
+  // the others may be gone by then.
+  if (Ring* const own = Ring::OfThisThread(this)) return *own;
   const int processor = sched_getcpu();
   return *rings_[std::max(processor, 0) % rings_.size()];
 }

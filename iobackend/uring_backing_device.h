@@ -40,7 +40,8 @@ class UringBackingDevice final : public BackingDevice {
   const std::string& spec() const override { return file_->spec(); }
   bool is_read_only() const override { return file_->is_read_only(); }
   uint32_t block_size() const override { return file_->granule(); }
-  // All requests of a call go to one ring, that of the caller's processor.
+  // All requests of a call go to one ring, that of the caller's processor or,
+  // within a `done`, that of the completion.
   void Submit(std::vector<BackingRequest> requests,
               Submission submission) override;
   absl::StatusOr<Extent> FindExtent(uint64_t offset) override {
