@@ -1,0 +1,38 @@
+#include "core/counters.h"
+
+namespace pcachefs {
+
+ImageStatus::Counters Counters::Snapshot() const {
+  return {
+      .reads = Sum(Counter::kReads),
+      .read_bytes = Sum(Counter::kReadBytes),
+      .read_hits = Sum(Counter::kReadHits),
+      .read_partial_hits = Sum(Counter::kReadPartialHits),
+      .read_misses = Sum(Counter::kReadMisses),
+      .read_hit_bytes = Sum(Counter::kReadHitBytes),
+      .read_miss_bytes = Sum(Counter::kReadMissBytes),
+      .shared_misses = Sum(Counter::kSharedMisses),
+      .writes = Sum(Counter::kWrites),
+      .write_bytes = Sum(Counter::kWriteBytes),
+      .write_waits = Sum(Counter::kWriteWaits),
+      .discards = Sum(Counter::kDiscards),
+      .discard_bytes = Sum(Counter::kDiscardBytes),
+      .zeroes = Sum(Counter::kZeroes),
+      .zero_bytes = Sum(Counter::kZeroBytes),
+      .flushes = Sum(Counter::kFlushes),
+      .commits = Sum(Counter::kCommits),
+      .fills = Sum(Counter::kFills),
+      .fill_bytes = Sum(Counter::kFillBytes),
+      .fills_dropped = Sum(Counter::kFillsDropped),
+      .writeback_bytes = Sum(Counter::kWritebackBytes),
+      .writeback_batches = Sum(Counter::kWritebackBatches),
+      .backing_flushes = Sum(Counter::kBackingFlushes),
+      .reclaimed_segments = Sum(Counter::kReclaimedSegments),
+      .checksum_errors = Sum(Counter::kChecksumErrors),
+      .backing_read_errors = Sum(Counter::kBackingReadErrors),
+      .backing_write_errors = Sum(Counter::kBackingWriteErrors),
+      .cache_errors = Sum(Counter::kCacheErrors),
+  };
+}
+
+}  // namespace pcachefs

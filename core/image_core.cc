@@ -1,0 +1,257 @@
+#include "core/image_core.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/read_path.h"
+#include "core/reclaim.h"
+#include "core/write_path.h"
+#include "core/writeback.h"
+#include "glog/logging.h"
+#include "meta/status_macros.h"
+#include "meta/units.h"
+
+namespace pcachefs {
+namespace {
+
+// Shares of this size and more have several segments open at a time.
+constexpr uint32_t kShareForManyCursors = 64;
+constexpr uint32_t kCursors = 2;
+
+// Ages are noted about once a second; this many seconds back exactly, beyond
+// that the oldest note stands for all before it.
+constexpr size_t kMaxAgeSamples = 4096;
+
+uint64_t SegmentSectors(const SegmentTable& table) {
+  return table.geometry().segment_size() / kSectorSize;
+}
+
+}  // namespace
+
+bool Health::Set(HealthState state, std::string reason) {
+  absl::MutexLock lock(&mutex_);
+  std::string& held = reasons_[static_cast<int>(state)];
+  if (held == reason) return false;
+  held = std::move(reason);
+  return true;
+}
+
+HealthState Health::state() {
+  absl::MutexLock lock(&mutex_);
+  for (int i = kStates - 1; i > 0; --i) {
+    if (!reasons_[i].empty()) return static_cast<HealthState>(i);
+  }
+  return HealthState::kRunning;
+}
+
+std::string Health::reason() {
+  absl::MutexLock lock(&mutex_);
+  for (int i = kStates - 1; i > 0; --i) {
+    if (!reasons_[i].empty()) return reasons_[i];
+  }
+  return "";
+}
+
+ImageCore::ImageCore(const CacheParts& parts,
+                     std::unique_ptr<BackingDevice> backing,
+                     const Start& start)
+    : parts_(parts),
+      id_(start.id),
+      name_(start.record.name),
+      tag_(start.record.uuid.tag()),
+      size_(start.record.size),
+      read_only_(start.read_only),
+      backing_(std::move(backing)),
+      space_(parts.table, start.id, tag_, start.record.share_segments),
+      allocator_(space_, start.record.share_segments >= kShareForManyCursors
+                             ? kCursors
+                             : 1),
+      payload_(parts.device, parts.table),
+      shards_(SegmentSectors(parts.table)),
+      log_(parts.device, space_, parts.barrier, tag_, start.log),
+      tails_(parts.device, parts.barrier, log_, start.tails_slots,
+             start.tails, start.tails_cursor),
+      gc_percent_(start.record.gc_percent),
+      record_(start.record),
+      record_cursor_(start.record_cursor),
+      record_slots_(start.record_slots),
+      proven_(start.tails.committed),
+      last_commit_(parts.clock.Now()),
+      read_path_(std::make_unique<ReadPath>(*this)),
+      write_path_(std::make_unique<WritePath>(*this)),
+      writeback_(std::make_unique<Writeback>(*this)),
+      reclaim_(std::make_unique<Reclaim>(*this)) {
+  if (read_only_) health_.Set(HealthState::kReadOnly, "opened read-only");
+}
+
+ImageCore::~ImageCore() {
+  // Its last completions still find everything else alive.
+  backing_.reset();
+}
+
+void ImageCore::Commit(bool end_epoch,
+                       absl::AnyInvocable<void(absl::Status)> done) {
+  const SequenceNumber wanted = end_epoch ? log_.EndEpoch() : log_.last();
+  const absl::Status failed = barrier().status();
+  if (!failed.ok() || log_.durable() >= wanted) {
+    done(failed);
+    return;
+  }
+  counters_.Add(Counter::kCommits);
+  const SequenceNumber covered = log_.last();
+  barrier().PersistAsync(
+      [this, covered, done = std::move(done)](absl::Status status) mutable {
+        if (status.ok()) log_.MarkDurable(covered);
+        done(std::move(status));
+      });
+}
+
+bool ImageCore::CommitStep() {
+  const absl::Time now = clock().Now();
+  NoteAge(now);
+  if (!barrier().status().ok()) {
+    health_.Set(HealthState::kFailed,
+                std::string(barrier().status().message()));
+    return false;
+  }
+  SequenceNumber proven;
+  {
+    absl::MutexLock lock(&mutex_);
+    if (now - last_commit_ < options().commit_interval) return false;
+    last_commit_ = now;
+    proven = proven_;
+  }
+  const SequenceNumber durable = log_.durable();
+  if (log_.last() > durable) {
+    if (commit_in_flight_.exchange(true)) return false;
+    Commit(/*end_epoch=*/false, [this](absl::Status) {
+      commit_in_flight_ = false;
+      Kick();
+    });
+    return true;
+  }
+  if (proven > durable) return false;
+  // Idle: leave a proof on the media that the last sets were durable, which no
+  // later set will give. Without it their loss would look like a torn end.
+  const absl::Status stored = tails_.Store(/*clean_stop=*/false);
+  if (stored.ok() && barrier().Persist().ok()) {
+    absl::MutexLock lock(&mutex_);
+    proven_ = durable + 1;
+  }
+  return true;
+}
+
+void ImageCore::NoteAge(absl::Time now) {
+  const SequenceNumber last = log_.last();
+  const SequenceNumber clean = tails_.dirty_tail().sequence;
+  absl::MutexLock lock(&mutex_);
+  while (ages_.size() > 1 && ages_[1].last < clean) {
+    ages_.erase(ages_.begin());
+  }
+  if (!ages_.empty() && (now - ages_.back().time < absl::Seconds(1) ||
+                         ages_.back().last == last)) {
+    return;
+  }
+  if (ages_.size() == kMaxAgeSamples) ages_.erase(ages_.begin() + 1);
+  ages_.push_back({last, now});
+}
+
+absl::Duration ImageCore::OldestDirtyAge() {
+  const SequenceNumber clean = tails_.dirty_tail().sequence;
+  if (log_.last_dirty() < clean) return absl::ZeroDuration();
+  const absl::Time now = clock().Now();
+  absl::MutexLock lock(&mutex_);
+  // The oldest dirty set came behind the last note that does not cover it.
+  absl::Time since = ages_.empty() ? now : ages_.front().time;
+  for (const AgeSample& sample : ages_) {
+    if (sample.last >= clean) break;
+    since = sample.time;
+  }
+  return now - since;
+}
+
+void ImageCore::NoteLost(ImageRange range, const absl::Status& why) {
+  LOG(ERROR) << "image " << name_ << ": " << range.length
+             << " bytes of dirty data at " << range.offset
+             << " are lost: " << why;
+  {
+    absl::MutexLock lock(&mutex_);
+    lost_bytes_ += range.length;
+  }
+  health_.Set(HealthState::kDegraded, lost_reason());
+}
+
+std::string ImageCore::lost_reason() {
+  absl::MutexLock lock(&mutex_);
+  if (lost_bytes_ == 0) return "";
+  return absl::StrCat(lost_bytes_,
+                      " bytes of dirty data were lost on the cache device; "
+                      "reads of them answer an error until overwritten");
+}
+
+absl::Status ImageCore::SetGcPercent(int gc_percent) {
+  if (gc_percent < 0 || gc_percent > kMaxGcPercent) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("gc_percent: got ", gc_percent, ", want 0 to ",
+                     kMaxGcPercent));
+  }
+  {
+    absl::MutexLock lock(&mutex_);
+    ImageRecord changed = record_;
+    changed.gc_percent = gc_percent;
+    RETURN_IF_ERROR(StoreSlot(device(), barrier(), record_slots_,
+                              record_cursor_, changed));
+    record_ = changed;
+  }
+  RETURN_IF_ERROR(barrier().Persist());
+  gc_percent_ = gc_percent;
+  Kick();
+  return absl::OkStatus();
+}
+
+ImageRecord ImageCore::record() {
+  absl::MutexLock lock(&mutex_);
+  return record_;
+}
+
+ImageStatus ImageCore::status() {
+  const ImageRecord record = this->record();
+  ImageStatus status = {
+      .name = name_,
+      .id = id_,
+      .uuid = record.uuid,
+      .identity = record.backing,
+      .backing = record.backing_spec,
+      .size = size_,
+      .mode = record.mode,
+      .order = record.order,
+      .gc_percent = gc_percent_,
+      .state = health_.state(),
+      .state_reason = health_.reason(),
+      .cache_segs = space_.share(),
+      .cache_used_segs = space_.used(),
+      .dirty_bytes = dirty_bytes_,
+      .oldest_dirty = OldestDirtyAge(),
+      .key_head = log_.head(),
+      .dirty_tail = tails_.dirty_tail(),
+      .key_tail = tails_.key_tail(),
+      .committed = log_.durable() + 1,
+      .incarnation = record.incarnation,
+      .counters = counters_.Snapshot(),
+      .replay = replay_,
+  };
+  if (write_path_->has_waiting() && status.state == HealthState::kRunning) {
+    status.state = HealthState::kStalled;
+    status.state_reason = "writers wait for space in the cache";
+  }
+  for (uint32_t i = 0; i < kShardCount; ++i) {
+    Shard& shard = shards_[i];
+    absl::MutexLock lock(&shard.mutex);
+    status.cached_bytes += shard.index.payload_sectors() * kSectorSize;
+    status.index_entries += shard.index.piece_count();
+  }
+  return status;
+}
+
+}  // namespace pcachefs

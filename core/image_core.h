@@ -1,0 +1,192 @@
+// What the paths of one image share: its devices, its part of the cache, its
+// index, its log and its counters. Reading order: this file, then write_path,
+// read_path, writeback, reclaim.
+
+#ifndef PCACHEFS_CORE_IMAGE_CORE_H_
+#define PCACHEFS_CORE_IMAGE_CORE_H_
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/synchronization/mutex.h"
+#include "core/barrier.h"
+#include "core/clock.h"
+#include "core/counters.h"
+#include "core/data_allocator.h"
+#include "core/image_space.h"
+#include "core/key_log.h"
+#include "core/log_tails.h"
+#include "core/options.h"
+#include "core/payload_io.h"
+#include "core/segment_table.h"
+#include "core/shard.h"
+#include "core/slot_store.h"
+#include "core/status.h"
+#include "iobackend/backing_device.h"
+#include "iobackend/cache_device.h"
+#include "meta/records.h"
+#include "meta/types.h"
+
+namespace pcachefs {
+
+class ReadPath;
+class WritePath;
+class Writeback;
+class Reclaim;
+
+// What is common to all images of a cache device.
+struct CacheParts {
+  CacheDevice& device;
+  Barrier& barrier;
+  SegmentTable& table;
+  Clock& clock;
+  const CacheOptions& options;
+};
+
+// Conditions that status shows; the worst one names the state.
+class Health {
+ public:
+  // An empty reason clears a condition. True if that changed anything.
+  bool Set(HealthState state, std::string reason);
+  HealthState state();
+  std::string reason();
+
+ private:
+  static constexpr int kStates = 5;
+  absl::Mutex mutex_;
+  std::string reasons_[kStates] ABSL_GUARDED_BY(mutex_);
+};
+
+class ImageCore {
+ public:
+  struct Start {
+    ImageId id;
+    ImageRecord record;
+    SlotCursor record_cursor;
+    std::array<MediaOffset, 2> record_slots;
+    std::array<MediaOffset, 2> tails_slots;
+    LogTails tails;
+    SlotCursor tails_cursor;
+    KeyLog::Start log;
+    bool read_only = false;
+  };
+
+  ImageCore(const CacheParts& parts, std::unique_ptr<BackingDevice> backing,
+            const Start& start);
+  ~ImageCore();
+
+  CacheDevice& device() { return parts_.device; }
+  Barrier& barrier() { return parts_.barrier; }
+  SegmentTable& table() { return parts_.table; }
+  Clock& clock() { return parts_.clock; }
+  const CacheOptions& options() const { return parts_.options; }
+  BackingDevice& backing() { return *backing_; }
+
+  ImageSpace& space() { return space_; }
+  DataAllocator& allocator() { return allocator_; }
+  PayloadIo& payload() { return payload_; }
+  Shards& shards() { return shards_; }
+  KeyLog& log() { return log_; }
+  TailKeeper& tails() { return tails_; }
+  Counters& counters() { return counters_; }
+  Health& health() { return health_; }
+
+  ReadPath& read_path() { return *read_path_; }
+  WritePath& write_path() { return *write_path_; }
+  Writeback& writeback() { return *writeback_; }
+  Reclaim& reclaim() { return *reclaim_; }
+
+  ImageId id() const { return id_; }
+  const std::string& name() const { return name_; }
+  ImageTag tag() const { return tag_; }
+  uint64_t size() const { return size_; }
+  bool read_only() const { return read_only_; }
+  int gc_percent() const { return gc_percent_; }
+
+  // Bytes that are logged and not on the backing device yet.
+  std::atomic<uint64_t>& dirty_bytes() { return dirty_bytes_; }
+
+  // Makes everything acknowledged so far durable on the cache device.
+  // `end_epoch`: it is the user who asks, so writeback must keep the boundary.
+  void Commit(bool end_epoch, absl::AnyInvocable<void(absl::Status)> done);
+
+  // Commits what is older than the commit interval, notes ages for status, and
+  // keeps the proof of durability on the media of an idle log. True if anything
+  // was done.
+  bool CommitStep();
+
+  // A range of dirty data was found bad and is now lost: told in the log and in
+  // status until restart (reads of it answer an error also after that).
+  void NoteLost(ImageRange range, const absl::Status& why);
+  // Empty if nothing was lost.
+  std::string lost_reason();
+
+  absl::Status SetGcPercent(int gc_percent);
+  ImageRecord record();
+
+  ImageStatus status();
+  void set_replay(const ImageStatus::Replay& replay) { replay_ = replay; }
+
+  // Called when background work may have become possible: by waiting writers,
+  // completions of the backing device. Set once, before threads start.
+  void set_kick(std::function<void()> kick) { kick_ = std::move(kick); }
+  void Kick() {
+    if (kick_) kick_();
+  }
+
+ private:
+  struct AgeSample {
+    SequenceNumber last;  // everything up to here is older than
+    absl::Time time;
+  };
+
+  void NoteAge(absl::Time now);
+  absl::Duration OldestDirtyAge();
+
+  const CacheParts parts_;
+  const ImageId id_;
+  const std::string name_;
+  const ImageTag tag_;
+  const uint64_t size_;
+  const bool read_only_;
+  std::unique_ptr<BackingDevice> backing_;
+  std::function<void()> kick_;
+
+  ImageSpace space_;
+  DataAllocator allocator_;
+  PayloadIo payload_;
+  Shards shards_;
+  KeyLog log_;
+  TailKeeper tails_;
+  Counters counters_;
+  Health health_;
+  std::atomic<uint64_t> dirty_bytes_{0};
+  std::atomic<int> gc_percent_;
+  ImageStatus::Replay replay_;
+
+  absl::Mutex mutex_;
+  ImageRecord record_ ABSL_GUARDED_BY(mutex_);
+  SlotCursor record_cursor_ ABSL_GUARDED_BY(mutex_);
+  const std::array<MediaOffset, 2> record_slots_;
+  std::vector<AgeSample> ages_ ABSL_GUARDED_BY(mutex_);
+  // The last barrier's cover that the log tails on the media tell of.
+  SequenceNumber proven_ ABSL_GUARDED_BY(mutex_);
+  absl::Time last_commit_ ABSL_GUARDED_BY(mutex_);
+  uint64_t lost_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::atomic<bool> commit_in_flight_{false};
+
+  std::unique_ptr<ReadPath> read_path_;
+  std::unique_ptr<WritePath> write_path_;
+  std::unique_ptr<Writeback> writeback_;
+  std::unique_ptr<Reclaim> reclaim_;
+};
+
+}  // namespace pcachefs
+
+#endif  // PCACHEFS_CORE_IMAGE_CORE_H_

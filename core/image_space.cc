@@ -1,0 +1,67 @@
+#include "core/image_space.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace pcachefs {
+
+absl::StatusOr<SegmentId> ImageSpace::TakePayload() {
+  const uint32_t share = share_;
+  if (!Count(share - std::min(share, kLogReserve))) {
+    return absl::ResourceExhaustedError("the image's share is used up");
+  }
+  absl::StatusOr<SegmentId> id = table_.Allocate(SegmentUse::kPayload, owner_,
+                                                 image_, SequenceNumber(0));
+  if (id.ok()) {
+    table_.PreparePayload(*id);
+  } else {
+    --used_;
+  }
+  return id;
+}
+
+absl::StatusOr<SegmentId> ImageSpace::TakeLog(SequenceNumber first_sequence) {
+  if (!Count(share_)) {
+    return absl::ResourceExhaustedError("the image's share is used up");
+  }
+  absl::StatusOr<SegmentId> id =
+      table_.Allocate(SegmentUse::kLog, owner_, image_, first_sequence);
+  if (!id.ok()) --used_;
+  return id;
+}
+
+void ImageSpace::DropReference(SegmentId id) {
+  if (!table_.segment(id).DropReference()) return;
+  absl::MutexLock lock(&mutex_);
+  unreferenced_.push_back(id);
+}
+
+std::vector<SegmentId> ImageSpace::TakeUnreferenced() {
+  absl::MutexLock lock(&mutex_);
+  return std::exchange(unreferenced_, {});
+}
+
+size_t ImageSpace::unreferenced_count() {
+  absl::MutexLock lock(&mutex_);
+  return unreferenced_.size();
+}
+
+void ImageSpace::ReturnUnreferenced(std::span<const SegmentId> ids) {
+  absl::MutexLock lock(&mutex_);
+  unreferenced_.insert(unreferenced_.end(), ids.begin(), ids.end());
+}
+
+uint32_t ImageSpace::payload_left() const {
+  const uint32_t limit = share_ - std::min<uint32_t>(share_, kLogReserve);
+  return limit - std::min<uint32_t>(limit, used_);
+}
+
+bool ImageSpace::Count(uint32_t limit) {
+  uint32_t used = used_;
+  do {
+    if (used >= limit) return false;
+  } while (!used_.compare_exchange_weak(used, used + 1));
+  return true;
+}
+
+}  // namespace pcachefs

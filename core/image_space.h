@@ -1,0 +1,76 @@
+// What one image may take of the cache device: its share of the segments.
+//
+// The last kLogReserve segments of a share are for the log alone, so that a
+// cache full of payload can always record what frees it (C10).
+
+#ifndef PCACHEFS_CORE_IMAGE_SPACE_H_
+#define PCACHEFS_CORE_IMAGE_SPACE_H_
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "core/segment_table.h"
+#include "meta/types.h"
+
+namespace pcachefs {
+
+inline constexpr uint32_t kLogReserve = 2;
+// Two for the log in use and the next, one open for payload, and some that can
+// be written back while that one fills.
+inline constexpr uint32_t kMinShare = 6;
+
+// Thread-safe. `table` outlives it.
+class ImageSpace {
+ public:
+  ImageSpace(SegmentTable& table, ImageId owner, ImageTag image,
+             uint32_t share)
+      : table_(table), owner_(owner), image_(image), share_(share) {}
+
+  // ResourceExhausted if the share is used up; errors of the device.
+  absl::StatusOr<SegmentId> TakePayload();
+  absl::StatusOr<SegmentId> TakeLog(SequenceNumber first_sequence);
+
+  // Counts segments that replay found in use.
+  void Adopt(uint32_t count) { used_ += count; }
+  // The segments were handed back to the table.
+  void Returned(uint32_t count) { used_ -= count; }
+
+  uint32_t used() const { return used_; }
+  uint32_t share() const { return share_; }
+  void set_share(uint32_t share) { share_ = share; }
+  // Segments that payload may still take.
+  uint32_t payload_left() const;
+
+  // Drops references; the last one of a segment puts it on the list of those
+  // that reclaim may free. A segment never gets references again after that:
+  // only allocations in an open segment, which the cursor refers to, add any.
+  void DropReference(SegmentId id);
+  std::vector<SegmentId> TakeUnreferenced();
+  size_t unreferenced_count();
+  void ReturnUnreferenced(std::span<const SegmentId> ids);
+
+  SegmentTable& table() { return table_; }
+  ImageTag image() const { return image_; }
+
+ private:
+  bool Count(uint32_t limit);
+
+  SegmentTable& table_;
+  const ImageId owner_;
+  const ImageTag image_;
+  std::atomic<uint32_t> share_;
+  std::atomic<uint32_t> used_{0};
+  absl::Mutex mutex_;
+  std::vector<SegmentId> unreferenced_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace pcachefs
+
+#endif  // PCACHEFS_CORE_IMAGE_SPACE_H_

@@ -1,0 +1,127 @@
+#include "core/log_reader.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "meta/status_macros.h"
+#include "meta/units.h"
+
+namespace pcachefs {
+namespace {
+
+// Reads grow from one to the other while the walk goes on, so that looking at
+// one set is cheap and looking at millions is too.
+constexpr size_t kFirstRead = 4 * kKiB;
+constexpr size_t kLargestRead = kMiB;
+
+}  // namespace
+
+LogReader::LogReader(CacheDevice& device, SegmentTable& segments,
+                     const Start& start)
+    : device_(device),
+      segments_(segments),
+      image_(start.image),
+      image_size_(start.image_size),
+      position_(start.position),
+      incarnation_(start.min_incarnation),
+      read_size_(kFirstRead) {}
+
+absl::StatusOr<KeySetView> LogReader::Next() {
+  absl::StatusOr<KeySetView> view = ParseHere(/*refresh=*/false);
+  if (!view.ok()) view = ParseHere(/*refresh=*/true);
+  if (!view.ok()) return view;
+
+  incarnation_ = view->header().incarnation;
+  if (view->header().is_link) {
+    RETURN_IF_ERROR(FollowLink(*view));
+  } else {
+    position_.offset += view->header().length;
+  }
+  position_.sequence += 1;
+  return view;
+}
+
+absl::StatusOr<SequenceNumber> LogReader::FindProofOfDurability(
+    CacheDevice& device, const Geometry& geometry, ImageTag image,
+    CachePosition from, SequenceNumber expected) {
+  SequenceNumber proven;
+  std::vector<std::byte> rest(geometry.segment_size() - from.offset.value());
+  RETURN_IF_ERROR(device.Read(geometry.position(from), rest));
+  for (size_t at = 0; at + kKeySetHeaderSize <= rest.size();
+       at += kKeySetAlignment) {
+    const absl::StatusOr<KeySetHeader> header =
+        KeySetView::Probe(std::span(rest).subspan(at), image);
+    if (!header.ok() || header->sequence < expected) continue;
+    proven = std::max(proven, header->durable);
+  }
+  return proven;
+}
+
+absl::StatusOr<KeySetView> LogReader::ParseHere(bool refresh) {
+  const KeySetExpectation expected = {.image = image_,
+                                      .sequence = position_.sequence,
+                                      .min_incarnation = incarnation_};
+  const Geometry& geometry = segments_.geometry();
+  ASSIGN_OR_RETURN(std::span<const std::byte> bytes,
+                   Bytes(kKeySetHeaderSize, refresh));
+  absl::StatusOr<KeySetView> view =
+      KeySetView::Parse(bytes, expected, geometry, image_size_);
+  if (view.ok() || bytes.size() >= kMaxKeySetSize) return view;
+  // The set may be longer than what was buffered.
+  ASSIGN_OR_RETURN(bytes, Bytes(kMaxKeySetSize, refresh));
+  return KeySetView::Parse(bytes, expected, geometry, image_size_);
+}
+
+absl::StatusOr<std::span<const std::byte>> LogReader::Bytes(size_t wanted,
+                                                            bool refresh) {
+  const uint32_t at = position_.offset.value();
+  const uint32_t segment_size = segments_.geometry().segment_size();
+  wanted = std::min<size_t>(wanted, segment_size - at);
+  const bool buffered = buffered_from_.has_value() &&
+                        buffered_segment_ == position_.segment.value() &&
+                        *buffered_from_ <= at &&
+                        *buffered_from_ + buffered_length_ >= at + wanted;
+  if (refresh || !buffered) {
+    const size_t length =
+        std::min<size_t>(std::max(wanted, read_size_), segment_size - at);
+    read_size_ = std::min(2 * read_size_, kLargestRead);
+    buffer_.resize(std::max(buffer_.size(), length));
+    buffered_from_.reset();
+    RETURN_IF_ERROR(device_.Read(
+        segments_.geometry().position({position_.segment, position_.offset}),
+        std::span(buffer_).first(length)));
+    buffered_from_ = at;
+    buffered_segment_ = position_.segment.value();
+    buffered_length_ = length;
+  }
+  return std::span<const std::byte>(buffer_).subspan(
+      at - *buffered_from_, *buffered_from_ + buffered_length_ - at);
+}
+
+absl::Status LogReader::FollowLink(const KeySetView& view) {
+  KeySetView::Cursor cursor(view);
+  if (!cursor.Next()) {
+    return absl::DataLossError("key log: link without a key");
+  }
+  const SegmentId next = cursor.key().position.segment;
+  const SegmentRecord record = segments_.record(next);
+  const SequenceNumber first = position_.sequence + 1;
+  if (record.use != SegmentUse::kLog || record.image != image_ ||
+      record.generation != cursor.key().generation ||
+      record.first_sequence != first) {
+    return absl::DataLossError(absl::StrCat(
+        "key log: link in segment ", position_.segment.value(), " at ",
+        position_.offset.value(), " names segment ", next.value(),
+        " generation ", cursor.key().generation.value(),
+        " for key set ", first.value(), ", but that segment is ",
+        Name(record.use), ", generation ", record.generation.value(),
+        ", first key set ", record.first_sequence.value()));
+  }
+  position_.segment = next;
+  position_.offset = SegmentOffset(0);
+  position_.generation = record.generation;
+  return absl::OkStatus();
+}
+
+}  // namespace pcachefs

@@ -1,0 +1,44 @@
+#include "core/options.h"
+
+#include "absl/strings/str_cat.h"
+
+namespace pcachefs {
+
+absl::Status CacheOptions::Validate() const {
+  if (commit_interval <= absl::ZeroDuration()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "commit_interval: got ", absl::FormatDuration(commit_interval),
+        ", want more than 0"));
+  }
+  if (retry_first <= absl::ZeroDuration() || retry_last < retry_first) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "retry_first, retry_last: got ", absl::FormatDuration(retry_first),
+        ", ", absl::FormatDuration(retry_last),
+        ", want 0 < retry_first <= retry_last"));
+  }
+  if (writeback_batch == 0) {
+    return absl::InvalidArgumentError(
+        "writeback_batch: got 0, want at least 1 byte");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ImageOptions::Validate() const {
+  if (mode != CacheMode::kWriteback) {
+    return absl::UnimplementedError(absl::StrCat(
+        "mode: got ", Name(mode), ", want writeback: this version has no "
+        "other"));
+  }
+  if (order != WritebackOrder::kStrict) {
+    return absl::UnimplementedError(absl::StrCat(
+        "order: got ", Name(order), ", want strict: this version has no "
+        "other"));
+  }
+  if (gc_percent < -1 || gc_percent > kMaxGcPercent) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "gc_percent: got ", gc_percent, ", want 0 to ", kMaxGcPercent));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace pcachefs

@@ -1,0 +1,48 @@
+// What core/ can be told. Plain values; Validate() names the first bad field.
+
+#ifndef PCACHEFS_CORE_OPTIONS_H_
+#define PCACHEFS_CORE_OPTIONS_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "meta/records.h"
+
+namespace pcachefs {
+
+struct FormatOptions {
+  uint64_t segment_size = 0;  // bytes, 0 = by size of the device
+  uint8_t gc_percent = 70;    // for new images
+  std::string label;
+  Uuid uuid;                  // nil: random
+};
+
+struct CacheOptions {
+  // Acknowledged writes that nobody flushed are committed after this long.
+  absl::Duration commit_interval = absl::Seconds(1);
+  // Back-off of background work after an error: doubles from first to last.
+  absl::Duration retry_first = absl::Milliseconds(100);
+  absl::Duration retry_last = absl::Seconds(5);
+  // Largest amount of dirty data written back in one step, bytes.
+  uint64_t writeback_batch = 16 * kMiB;
+  // False: the caller runs Cache::Step() itself (tests, the simulator).
+  bool start_threads = true;
+
+  absl::Status Validate() const;
+};
+
+struct ImageOptions {
+  CacheMode mode = CacheMode::kWriteback;
+  WritebackOrder order = WritebackOrder::kStrict;
+  int gc_percent = -1;      // -1: the cache's default
+  uint64_t cache_size = 0;  // bytes, 0: an even share of what is free
+  bool read_only = false;   // refuses writes; nothing is written back
+
+  absl::Status Validate() const;
+};
+
+}  // namespace pcachefs
+
+#endif  // PCACHEFS_CORE_OPTIONS_H_

@@ -1,0 +1,164 @@
+#include "core/publish.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "meta/status_macros.h"
+#include "meta/units.h"
+
+namespace pcachefs {
+namespace {
+
+void SetDirty(ImageCore& core, std::span<const PendingKey> keys, bool dirty) {
+  for (const PendingKey& pending : keys) {
+    if (pending.key.kind != KeyKind::kWrite) continue;
+    core.table()
+        .segment(pending.key.position.segment)
+        .SetDirty(pending.key.position.offset.value() / kBlockSize,
+                  pending.checksums.size(), dirty);
+  }
+}
+
+void InsertLocked(ImageCore& core, const Key& key, SequenceNumber sequence)
+    ABSL_NO_THREAD_SAFETY_ANALYSIS {
+  ForEachSlice(key.range, [&](const ShardSlice& slice)
+                              ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    Shard& shard = core.shards()[slice.shard];
+    shard.KillFills(slice.range());
+    if (key.kind == KeyKind::kForget) {
+      shard.index.Remove(slice.start, slice.length);
+    } else {
+      shard.index.Insert(
+          slice.start, slice.length,
+          SourceOf(core.payload(), key, sequence, slice.offset));
+    }
+  });
+}
+
+}  // namespace
+
+absl::Status PublishKeys(ImageCore& core, ImageRange range,
+                         std::span<const PendingKey> keys,
+                         std::span<const std::shared_ptr<Fill>> placeholders) {
+  uint64_t dirty = 0;
+  for (const PendingKey& pending : keys) {
+    if (IsDirty(pending.key.kind)) dirty += pending.key.range.length;
+  }
+  // Before anyone can see the keys: writeback may take them at once.
+  SetDirty(core, keys, true);
+  core.dirty_bytes() += dirty;
+
+  absl::Status status;
+  {
+    ShardLocks locks(core.shards(), range);
+    for (const auto& placeholder : placeholders) {
+      if (placeholder->overwritten) {
+        status = absl::AbortedError("overwritten in the meantime");
+      }
+    }
+    if (status.ok()) {
+      const absl::StatusOr<SequenceNumber> sequence = core.log().Append(keys);
+      status = sequence.status();
+      if (status.ok()) {
+        for (const PendingKey& pending : keys) {
+          InsertLocked(core, pending.key, *sequence);
+        }
+      }
+    }
+  }
+  if (!status.ok()) {
+    SetDirty(core, keys, false);
+    core.dirty_bytes() -= dirty;
+  }
+  return status;
+}
+
+PieceSource SourceOf(const PayloadIo& payload, const Key& key,
+                     SequenceNumber sequence, ImageOffset offset) {
+  if (key.kind == KeyKind::kLost) return PieceSource::Lost(sequence);
+  if (!HasPayload(key.kind)) return PieceSource::Zero(sequence);
+  return PieceSource::Payload(payload.MediaSectorOf(key.position) +
+                              (offset - key.range.offset) / kSectorSize);
+}
+
+absl::Status WritePayload(ImageCore& core, KeyKind kind, ImageRange range,
+                          std::span<const std::byte> bytes,
+                          PendingKeys& keys) {
+  absl::Status status;
+  const size_t first_key = keys.size();
+  while (!range.empty() && status.ok()) {
+    const uint64_t wanted = std::min(range.length, kMaxKeyPayload);
+    const absl::StatusOr<Allocation> allocation =
+        core.allocator().Allocate(DivideRoundingUp(wanted, kBlockSize));
+    if (!allocation.ok()) {
+      status = allocation.status();
+      break;
+    }
+    const uint64_t length =
+        std::min(wanted, allocation->block_count * kBlockSize);
+    status = core.payload().Write(*allocation, bytes.first(length));
+    keys.push_back(
+        {.key = {.kind = kind,
+                 .range = {range.offset, length},
+                 .position = allocation->position(),
+                 .generation = allocation->generation},
+         .checksums = {core.table().segment(allocation->segment).checksums() +
+                           allocation->first_block,
+                       allocation->block_count}});
+    bytes = bytes.subspan(length);
+    range.offset += length;
+    range.length -= length;
+  }
+  if (!status.ok()) {
+    AbandonPayload(core, std::span(keys).subspan(first_key));
+    keys.resize(first_key);
+  }
+  return status;
+}
+
+absl::Status MarkLost(ImageCore& core, ImageRange range, PieceSource source) {
+  absl::Status status;
+  ForEachSlice(range, [&](const ShardSlice& slice) {
+    Shard& shard = core.shards()[slice.shard];
+    const PieceSource wanted =
+        source.Advanced((slice.offset - range.offset) / kSectorSize);
+    // Looking and publishing are one step unless a write comes in between,
+    // which the placeholder tells.
+    auto placeholder = std::make_shared<Fill>();
+    placeholder->range = slice.range();
+    placeholder->arrived = true;
+    PendingKeys keys;
+    do {
+      keys.clear();
+      {
+        absl::MutexLock lock(&shard.mutex);
+        placeholder->overwritten = false;
+        shard.ForgetFill(placeholder.get());
+        shard.fills.push_back(placeholder);
+        shard.index.Visit(
+            slice.start, slice.length, [&](const KeyIndex::Piece& piece) {
+              if (piece.source != wanted.Advanced(piece.start - slice.start)) {
+                return;
+              }
+              keys.push_back(
+                  {.key = {.kind = KeyKind::kLost,
+                           .range = {slice.OffsetOf(piece.start),
+                                     piece.length * kSectorSize}}});
+            });
+      }
+      if (keys.empty()) break;
+      status = PublishKeys(core, slice.range(), keys, {&placeholder, 1});
+    } while (absl::IsAborted(status));
+    absl::MutexLock lock(&shard.mutex);
+    shard.ForgetFill(placeholder.get());
+  });
+  return status;
+}
+
+void AbandonPayload(ImageCore& core, std::span<const PendingKey> keys) {
+  for (const PendingKey& pending : keys) {
+    core.space().DropReference(pending.key.position.segment);
+  }
+}
+
+}  // namespace pcachefs

@@ -1,0 +1,211 @@
+#include "core/read_path.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/aligned_buffer.h"
+#include "core/payload_io.h"
+#include "core/publish.h"
+#include "core/read_operation.h"
+#include "glog/logging.h"
+#include "meta/units.h"
+
+namespace pcachefs {
+
+void ReadPath::Read(ImageRange range, std::span<std::byte> out, Done done) {
+  core_.counters().Add(Counter::kReads);
+  core_.counters().Add(Counter::kReadBytes, range.length);
+  if (IsAligned(range.offset.value(), kSectorSize) &&
+      IsAligned(range.length, kSectorSize)) {
+    ReadAligned(range, out, std::move(done));
+  } else {
+    ReadUnaligned(range, out, std::move(done));
+  }
+}
+
+void ReadPath::ReadUnaligned(ImageRange range, std::span<std::byte> out,
+                             Done done) {
+  const ImageOffset begin(RoundDown(range.offset.value(), kSectorSize));
+  const ImageRange whole = {
+      begin, RoundUp(range.end().value(), kSectorSize) - begin.value()};
+  AlignedBuffer buffer(whole.length);
+  const std::span<std::byte> bytes = buffer.span();
+  ReadAligned(whole, bytes,
+              [range, whole, out, buffer = std::move(buffer),
+               done = std::move(done)](absl::Status status) mutable {
+                if (status.ok()) {
+                  std::memcpy(
+                      out.data(),
+                      buffer.data() + (range.offset - whole.offset),
+                      range.length);
+                }
+                done(std::move(status));
+              });
+}
+
+void ReadPath::ReadAligned(ImageRange range, std::span<std::byte> out,
+                           Done done) {
+  Request request = {
+      .core = core_, .range = range, .out = out, .done = std::move(done)};
+  Pieces pieces = Plan(request);
+  Account(request);
+  for (Piece& piece : pieces) {
+    switch (piece.kind) {
+      case Piece::Kind::kZero: {
+        const std::span<std::byte> part = request.Buffer(piece.range);
+        std::memset(part.data(), 0, part.size());
+        break;
+      }
+      case Piece::Kind::kLost:
+        request.error = absl::DataLossError(absl::StrCat(
+            "image ", core_.name(), ": data at ", piece.range.offset.value(),
+            " was lost on the cache device"));
+        break;
+      case Piece::Kind::kPayload:
+        CopyPayload(request, std::move(piece));
+        break;
+    }
+  }
+  if (request.operation == nullptr) {
+    request.done(std::move(request.error));
+    return;
+  }
+  if (!request.error.ok()) {
+    request.operation->AddPart()(std::move(request.error));
+  }
+  request.operation->Start();
+}
+
+ReadOperation& ReadPath::Request::NeedOperation() {
+  if (operation == nullptr) {
+    operation =
+        std::make_shared<ReadOperation>(core, range, out, std::move(done));
+  }
+  return *operation;
+}
+
+ReadPath::Pieces ReadPath::Plan(Request& request) {
+  Pieces pieces;
+  ForEachSlice(request.range, [&](const ShardSlice& slice) {
+    PlanSlice(request, slice, pieces);
+  });
+  return pieces;
+}
+
+void ReadPath::PlanSlice(Request& request, const ShardSlice& slice,
+                         Pieces& pieces) {
+  Shard& shard = core_.shards()[slice.shard];
+  absl::MutexLock lock(&shard.mutex);
+  ImageOffset next = slice.offset;
+  const auto add_miss = [&](ImageOffset end)
+                            ABSL_EXCLUSIVE_LOCKS_REQUIRED(shard.mutex) {
+    if (next == end) return;
+    request.missed += end - next;
+    request.NeedOperation().AddMiss(shard, {next, end - next});
+  };
+  shard.index.Visit(slice.start, slice.length,
+                    [&](const KeyIndex::Piece& found)
+                        ABSL_NO_THREAD_SAFETY_ANALYSIS {
+                      const ImageRange part = {
+                          slice.OffsetOf(found.start),
+                          uint64_t{found.length} * kSectorSize};
+                      add_miss(part.offset);
+                      next = part.end();
+                      pieces.push_back(PieceFor(part, found.source));
+                    });
+  add_miss(slice.range().end());
+}
+
+ReadPath::Piece ReadPath::PieceFor(ImageRange range, PieceSource source) {
+  Piece piece = {.kind = Piece::Kind::kZero, .range = range};
+  if (source.kind() == PieceSource::Kind::kLost) {
+    piece.kind = Piece::Kind::kLost;
+  } else if (source.kind() == PieceSource::Kind::kPayload) {
+    piece.kind = Piece::Kind::kPayload;
+    piece.position = core_.payload().PositionOf(source.media_sector());
+    Segment& segment = core_.table().segment(piece.position.segment);
+    segment.Pin();
+    piece.pin = SegmentPin(&segment);
+  }
+  return piece;
+}
+
+void ReadPath::CopyPayload(Request& request, Piece piece) {
+  const std::span<std::byte> part = request.Buffer(piece.range);
+  const absl::StatusOr<bool> copied =
+      core_.payload().TryRead(piece.position, part);
+  if (copied.ok() && *copied) return;
+  if (copied.ok()) {
+    FetchPayload(request, std::move(piece));
+    return;
+  }
+  absl::Status forgotten = ForgetBadPiece(piece, copied.status());
+  if (forgotten.ok()) {
+    // Again: what is left of it in the index, and misses.
+    ReadAligned(piece.range, part, request.NeedOperation().AddPart());
+  } else {
+    request.error = std::move(forgotten);
+  }
+}
+
+void ReadPath::FetchPayload(Request& request, Piece piece) {
+  const std::span<std::byte> part = request.Buffer(piece.range);
+  const CachePosition position = piece.position;
+  core_.payload().ReadAsync(
+      position, part,
+      [this, part, piece = std::move(piece),
+       wait = request.NeedOperation().AddPart()](
+          absl::Status status) mutable {
+        if (!status.ok()) {
+          status = ForgetBadPiece(piece, status);
+          if (status.ok()) {
+            ReadAligned(piece.range, part, std::move(wait));
+            return;
+          }
+        }
+        wait(std::move(status));
+      });
+}
+
+absl::Status ReadPath::ForgetBadPiece(const Piece& piece,
+                                      const absl::Status& why) {
+  core_.counters().Add(absl::IsDataLoss(why) ? Counter::kChecksumErrors
+                                             : Counter::kCacheErrors);
+  Segment& segment = core_.table().segment(piece.position.segment);
+  const uint32_t begin = piece.position.offset.value() / kBlockSize;
+  const uint32_t end = DivideRoundingUp(
+      piece.position.offset.value() + piece.range.length, kBlockSize);
+  for (uint32_t block = begin; block < end; ++block) {
+    if (!segment.dirty(block)) continue;
+    LOG_EVERY_N(ERROR, 64) << "image " << core_.name()
+                           << ": dirty data at " << piece.range << ": " << why;
+    return why;
+  }
+  LOG_EVERY_N(WARNING, 64) << "image " << core_.name() << ": clean data at "
+                           << piece.range << " is read again: " << why;
+  const PieceSource source =
+      PieceSource::Payload(core_.payload().MediaSectorOf(piece.position));
+  ForEachSlice(piece.range, [&](const ShardSlice& slice) {
+    Shard& shard = core_.shards()[slice.shard];
+    absl::MutexLock lock(&shard.mutex);
+    shard.index.RemoveIfFrom(
+        slice.start, slice.length,
+        source.Advanced((slice.offset - piece.range.offset) / kSectorSize));
+  });
+  return absl::OkStatus();
+}
+
+void ReadPath::Account(const Request& request) {
+  const uint64_t missed = request.missed;
+  const uint64_t hit = request.range.length - missed;
+  Counters& counters = core_.counters();
+  counters.Add(missed == 0 ? Counter::kReadHits
+               : hit == 0  ? Counter::kReadMisses
+                           : Counter::kReadPartialHits);
+  if (missed > 0) counters.Add(Counter::kReadMissBytes, missed);
+  if (hit > 0) counters.Add(Counter::kReadHitBytes, hit);
+}
+
+}  // namespace pcachefs

@@ -1,0 +1,148 @@
+#include "core/segment_table.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "meta/slot_pair.h"
+#include "meta/status_macros.h"
+#include "meta/units.h"
+
+namespace pcachefs {
+
+void Segment::SetDirty(uint32_t first_block, uint32_t count, bool dirty) {
+  for (uint32_t block = first_block; block < first_block + count;) {
+    const uint32_t bit = block % 64;
+    const uint32_t run = std::min(64 - bit, first_block + count - block);
+    const uint64_t mask = (run == 64 ? ~uint64_t{0} : (uint64_t{1} << run) - 1)
+                          << bit;
+    if (dirty) {
+      dirty_[block / 64].fetch_or(mask, std::memory_order_relaxed);
+    } else {
+      dirty_[block / 64].fetch_and(~mask, std::memory_order_relaxed);
+    }
+    block += run;
+  }
+}
+
+SegmentTable::SegmentTable(CacheDevice& device, const Geometry& geometry,
+                           Barrier& barrier)
+    : device_(device), geometry_(geometry), barrier_(barrier) {
+  for (uint32_t i = 0; i < geometry_.segment_count(); ++i) {
+    segments_.emplace_back();
+  }
+}
+
+absl::Status SegmentTable::Load(
+    const std::function<bool(ImageId, ImageTag)>& is_known) {
+  std::array<std::vector<std::byte>, 2> tables;
+  for (int slot : {0, 1}) {
+    tables[slot].resize(geometry_.segment_table_bytes());
+    RETURN_IF_ERROR(device_.Read(geometry_.segment_table(slot), tables[slot]));
+  }
+  absl::MutexLock lock(&mutex_);
+  for (uint32_t i = 0; i < geometry_.segment_count(); ++i) {
+    const size_t offset = i * kSegmentRecordSize;
+    absl::StatusOr<SlotChoice<SegmentRecord>> choice =
+        ChooseSlot<SegmentRecord>(
+            std::span(tables[0]).subspan(offset, kSegmentRecordSize),
+            std::span(tables[1]).subspan(offset, kSegmentRecordSize));
+    if (!choice.ok()) {
+      return absl::Status(
+          choice.status().code() == absl::StatusCode::kNotFound
+              ? absl::StatusCode::kDataLoss
+              : choice.status().code(),
+          absl::StrCat("segment ", i, ": ", choice.status().message()));
+    }
+    Segment& segment = segments_[i];
+    segment.record_ = choice->value;
+    segment.cursor_ = SlotCursor(choice->slot, choice->update_number);
+    segment.generation_ = choice->value.generation.value();
+    if (segment.record_.use == SegmentUse::kFree) {
+      free_.push_back(SegmentId(i));
+    } else if (!is_known(segment.record_.owner, segment.record_.image)) {
+      // Its image is gone: free, but only in a new life (C2).
+      RETURN_IF_ERROR(StoreLocked(
+          SegmentId(i),
+          {.generation = Generation(segment.generation().value() + 1)}));
+      free_.push_back(SegmentId(i));
+    }
+  }
+  return absl::OkStatus();
+}
+
+SegmentRecord SegmentTable::record(SegmentId id) {
+  absl::MutexLock lock(&mutex_);
+  return segments_[id.value()].record_;
+}
+
+absl::StatusOr<SegmentId> SegmentTable::Allocate(
+    SegmentUse use, ImageId owner, ImageTag image,
+    SequenceNumber first_sequence) {
+  absl::MutexLock lock(&mutex_);
+  if (free_.empty()) {
+    return absl::ResourceExhaustedError("no free segment");
+  }
+  const SegmentId id = free_.front();
+  RETURN_IF_ERROR(StoreLocked(id, {.generation = segment(id).generation(),
+                                   .use = use,
+                                   .owner = owner,
+                                   .image = image,
+                                   .first_sequence = first_sequence}));
+  free_.pop_front();
+  return id;
+}
+
+absl::Status SegmentTable::StoreFreed(SegmentId id) {
+  absl::MutexLock lock(&mutex_);
+  return StoreLocked(
+      id, {.generation = Generation(segment(id).generation().value() + 1)});
+}
+
+void SegmentTable::Release(std::span<const SegmentId> ids) {
+  absl::MutexLock lock(&mutex_);
+  for (const SegmentId id : ids) {
+    segment(id).checksums_.reset();
+    segment(id).dirty_.reset();
+    free_.push_back(id);
+  }
+}
+
+std::vector<SegmentId> SegmentTable::OwnedBy(ImageId owner, ImageTag image) {
+  absl::MutexLock lock(&mutex_);
+  std::vector<SegmentId> owned;
+  for (uint32_t i = 0; i < segments_.size(); ++i) {
+    const SegmentRecord& record = segments_[i].record_;
+    if (record.use != SegmentUse::kFree && record.owner == owner &&
+        record.image == image) {
+      owned.push_back(SegmentId(i));
+    }
+  }
+  return owned;
+}
+
+void SegmentTable::PreparePayload(SegmentId id) {
+  Segment& prepared = segment(id);
+  const uint32_t blocks = geometry_.blocks_per_segment();
+  prepared.checksums_ = std::make_unique<uint32_t[]>(blocks);
+  prepared.dirty_ = std::make_unique<std::atomic<uint64_t>[]>(blocks / 64);
+}
+
+uint32_t SegmentTable::free_count() {
+  absl::MutexLock lock(&mutex_);
+  return free_.size();
+}
+
+absl::Status SegmentTable::StoreLocked(SegmentId id,
+                                       const SegmentRecord& record) {
+  Segment& stored = segment(id);
+  RETURN_IF_ERROR(
+      StoreSlot(device_, barrier_, Slots(id), stored.cursor_, record));
+  stored.record_ = record;
+  stored.generation_.store(record.generation.value(),
+                           std::memory_order_release);
+  return absl::OkStatus();
+}
+
+}  // namespace pcachefs

@@ -1,0 +1,159 @@
+// All segments of a cache device: who uses them, which life they are in, what
+// holds them, and the checksums of their payload.
+//
+// A segment is free, payload or log. It is kept from being freed by
+// references (keys in the log that name it, allocations on their way to become
+// keys, the open cursor) and from being handed out again by pins (someone is
+// copying bytes right now). docs/on_media_format.md sections 7 and 9.
+
+#ifndef PCACHEFS_CORE_SEGMENT_TABLE_H_
+#define PCACHEFS_CORE_SEGMENT_TABLE_H_
+
+#include <atomic>
+#include <cstdint>
+#include <array>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "core/barrier.h"
+#include "core/slot_store.h"
+#include "iobackend/cache_device.h"
+#include "meta/geometry.h"
+#include "meta/records.h"
+#include "meta/types.h"
+
+namespace pcachefs {
+
+class Segment {
+ public:
+  Generation generation() const {
+    return Generation(generation_.load(std::memory_order_acquire));
+  }
+
+  // References; release orders what was done under the reference before the
+  // segment can be freed.
+  void AddReference(uint32_t count = 1) {
+    references_.fetch_add(count, std::memory_order_relaxed);
+  }
+  // True if that was the last one.
+  bool DropReference(uint32_t count = 1) {
+    return references_.fetch_sub(count, std::memory_order_acq_rel) == count;
+  }
+  uint32_t references() const {
+    return references_.load(std::memory_order_acquire);
+  }
+
+  // Pins are taken under the lock of the shard whose index names the segment
+  // and dropped without any.
+  void Pin() { pins_.fetch_add(1, std::memory_order_relaxed); }
+  void Unpin() { pins_.fetch_sub(1, std::memory_order_release); }
+  bool pinned() const { return pins_.load(std::memory_order_acquire) != 0; }
+
+  // Checksums of the payload blocks, by block; only for payload segments. Set
+  // by who allocated the block, before the key is published.
+  uint32_t* checksums() { return checksums_.get(); }
+
+  // Whether the block holds data that the backing device does not have yet.
+  bool dirty(uint32_t block) const {
+    return dirty_[block / 64].load(std::memory_order_relaxed) >> (block % 64) &
+           1;
+  }
+  void SetDirty(uint32_t first_block, uint32_t count, bool dirty);
+
+ private:
+  friend class SegmentTable;
+
+  std::atomic<uint32_t> generation_{0};
+  std::atomic<uint32_t> references_{0};
+  std::atomic<uint32_t> pins_{0};
+  std::unique_ptr<uint32_t[]> checksums_;
+  std::unique_ptr<std::atomic<uint64_t>[]> dirty_;
+  // Guarded by the table's mutex.
+  SegmentRecord record_;
+  SlotCursor cursor_;
+};
+
+// Thread-safe. Device, geometry and barrier outlive it.
+class SegmentTable {
+ public:
+  SegmentTable(CacheDevice& device, const Geometry& geometry,
+               Barrier& barrier);
+
+  // Reads all records. A record with both slots damaged is DataLoss. Segments
+  // whose owner `is_known` does not know are free.
+  absl::Status Load(
+      const std::function<bool(ImageId, ImageTag)>& is_known);
+
+  // Requires: id < segment_count.
+  Segment& segment(SegmentId id) { return segments_[id.value()]; }
+  SegmentRecord record(SegmentId id);
+
+  // Takes a free segment and stores its new use, without a barrier: the commit
+  // of the first key that names it makes it durable. ResourceExhausted if none
+  // is free; errors of the device.
+  absl::StatusOr<SegmentId> Allocate(SegmentUse use, ImageId owner,
+                                     ImageTag image,
+                                     SequenceNumber first_sequence);
+
+  // Two steps of freeing: StoreFreed writes the next generation (not yet
+  // durable); after a barrier Release hands the segments out again (C2).
+  // Requires for both: no references, no pins, not yet freed.
+  absl::Status StoreFreed(SegmentId id);
+  void Release(std::span<const SegmentId> ids);
+
+  // Segments that records give to this image: at attach, before replay.
+  std::vector<SegmentId> OwnedBy(ImageId owner, ImageTag image);
+
+  // Gives a payload segment its checksum array; once per life.
+  void PreparePayload(SegmentId id);
+
+  uint32_t free_count();
+  uint32_t segment_count() const { return geometry_.segment_count(); }
+  const Geometry& geometry() const { return geometry_; }
+
+ private:
+  std::array<MediaOffset, 2> Slots(SegmentId id) const {
+    return {geometry_.segment_record(id, 0), geometry_.segment_record(id, 1)};
+  }
+  absl::Status StoreLocked(SegmentId id, const SegmentRecord& record)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  CacheDevice& device_;
+  const Geometry geometry_;
+  Barrier& barrier_;
+  std::deque<Segment> segments_;
+  absl::Mutex mutex_;
+  std::deque<SegmentId> free_ ABSL_GUARDED_BY(mutex_);  // oldest first
+};
+
+// Keeps a segment from being handed out again while bytes are copied.
+class SegmentPin {
+ public:
+  SegmentPin() = default;
+  // Takes over a pin that was already counted.
+  explicit SegmentPin(Segment* pinned) : segment_(pinned) {}
+  SegmentPin(SegmentPin&& other) noexcept
+      : segment_(std::exchange(other.segment_, nullptr)) {}
+  SegmentPin& operator=(SegmentPin&& other) noexcept {
+    std::swap(segment_, other.segment_);
+    return *this;
+  }
+  ~SegmentPin() {
+    if (segment_ != nullptr) segment_->Unpin();
+  }
+
+ private:
+  Segment* segment_ = nullptr;
+};
+
+}  // namespace pcachefs
+
+#endif  // PCACHEFS_CORE_SEGMENT_TABLE_H_

@@ -1,0 +1,93 @@
+// Snapshots of what a cache and its images are doing, for status.json, the
+// control tree and metrics. Plain values.
+
+#ifndef PCACHEFS_CORE_STATUS_H_
+#define PCACHEFS_CORE_STATUS_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "meta/records.h"
+#include "meta/types.h"
+
+namespace pcachefs {
+
+// Worst first wins when several apply.
+enum class HealthState {
+  kRunning,
+  kStalled,   // writers wait for space that the backing device must free
+  kDegraded,  // backing device errors: writeback retries; or ranges were lost
+  kReadOnly,  // writes are refused by wish
+  kFailed,    // cache device failed: nothing is promised until reopened
+};
+const char* Name(HealthState state);
+
+struct ImageStatus {
+  std::string name;
+  ImageId id;
+  Uuid uuid;
+  BackingIdentity identity;
+  std::string backing;  // spec
+  uint64_t size = 0;    // bytes
+  CacheMode mode = CacheMode::kWriteback;
+  WritebackOrder order = WritebackOrder::kStrict;
+  int gc_percent = 0;
+  HealthState state = HealthState::kRunning;
+  std::string state_reason;  // empty when running
+
+  uint32_t cache_segs = 0;       // share
+  uint32_t cache_used_segs = 0;
+  uint64_t dirty_bytes = 0;      // logged and not yet written back
+  uint64_t cached_bytes = 0;     // of the image, in the index
+  uint64_t index_entries = 0;
+  absl::Duration oldest_dirty;   // age; zero when clean
+  LogPosition key_head;
+  LogPosition dirty_tail;
+  LogPosition key_tail;
+  SequenceNumber committed;      // every key set below this is durable
+  Incarnation incarnation;
+
+  // Since the start of the daemon; operations unless named bytes.
+  struct Counters {
+    uint64_t reads = 0, read_bytes = 0;
+    uint64_t read_hits = 0, read_partial_hits = 0, read_misses = 0;
+    uint64_t read_hit_bytes = 0, read_miss_bytes = 0;
+    uint64_t shared_misses = 0;  // answered by another's backing read
+    uint64_t writes = 0, write_bytes = 0;
+    uint64_t write_waits = 0;    // writes that had to wait for space
+    uint64_t discards = 0, discard_bytes = 0;
+    uint64_t zeroes = 0, zero_bytes = 0;
+    uint64_t flushes = 0, commits = 0;
+    uint64_t fills = 0, fill_bytes = 0, fills_dropped = 0;
+    uint64_t writeback_bytes = 0, writeback_batches = 0, backing_flushes = 0;
+    uint64_t reclaimed_segments = 0;
+    uint64_t checksum_errors = 0;
+    uint64_t backing_read_errors = 0, backing_write_errors = 0;
+    uint64_t cache_errors = 0;
+  } counters;
+
+  // What replay found when the image was attached.
+  struct Replay {
+    uint64_t key_sets = 0, keys = 0, stale_keys = 0, dropped_key_sets = 0;
+    uint64_t verified_bytes = 0;
+    absl::Duration duration;
+  } replay;
+};
+
+struct CacheStatus {
+  std::string path;
+  Uuid uuid;
+  uint64_t segment_size = 0;
+  uint32_t segments = 0;
+  uint32_t segments_used = 0;
+  bool is_volatile = false;
+  HealthState state = HealthState::kRunning;
+  std::string state_reason;
+  std::vector<ImageStatus> images;
+};
+
+}  // namespace pcachefs
+
+#endif  // PCACHEFS_CORE_STATUS_H_

@@ -1,0 +1,283 @@
+#include "core/write_path.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "core/aligned_buffer.h"
+#include "core/joined_done.h"
+#include "core/read_path.h"
+#include "meta/status_macros.h"
+#include "meta/units.h"
+
+namespace pcachefs {
+namespace {
+
+// Largest write that becomes one key set, and largest stretch that one zero or
+// discard key covers: bounds how long shard locks are held.
+constexpr uint64_t kMaxWrite = 8 * kMiB;
+constexpr uint64_t kMaxErase = 256 * kMiB;
+
+bool IsSectorAligned(ImageRange range) {
+  return IsAligned(range.offset.value(), kSectorSize) &&
+         IsAligned(range.length, kSectorSize);
+}
+
+ImageRange WidenToSectors(ImageRange range) {
+  const ImageOffset begin(RoundDown(range.offset.value(), kSectorSize));
+  return {begin, RoundUp(range.end().value(), kSectorSize) - begin.value()};
+}
+
+AlignedBuffer Copy(std::span<const std::byte> bytes) {
+  AlignedBuffer copy(bytes.size());
+  std::memcpy(copy.data(), bytes.data(), bytes.size());
+  return copy;
+}
+
+}  // namespace
+
+// A write whose edges are not whole sectors: reads the edge sectors, puts the
+// bytes in, writes whole sectors, and starts again if an edge was overwritten
+// in between.
+class WritePath::Unaligned : public std::enable_shared_from_this<Unaligned> {
+ public:
+  Unaligned(WritePath& path, ImageRange range,
+            std::span<const std::byte> bytes, Done done)
+      : path_(path),
+        core_(path.core_),
+        range_(range),
+        whole_(WidenToSectors(range)),
+        bytes_(Copy(bytes)),
+        buffer_(whole_.length),
+        done_(std::move(done)) {}
+
+  void Start() {
+    for (const ImageRange edge : Edges()) Watch(edge);
+    auto join = std::make_shared<JoinedDone>(
+        [self = shared_from_this()](absl::Status status) {
+          self->OnEdgesRead(std::move(status));
+        });
+    for (const ImageRange edge : Edges()) {
+      core_.read_path().Read(
+          edge,
+          buffer_.span().subspan(edge.offset - whole_.offset, edge.length),
+          JoinedDone::Part(join));
+    }
+  }
+
+ private:
+  absl::InlinedVector<ImageRange, 2> Edges() const {
+    const ImageRange first = {whole_.offset, kSectorSize};
+    const ImageRange last = {whole_.end() - kSectorSize, kSectorSize};
+    absl::InlinedVector<ImageRange, 2> edges;
+    if (first.offset != range_.offset || first == last) edges.push_back(first);
+    if (last.end() != range_.end() && first != last) edges.push_back(last);
+    return edges;
+  }
+
+  void Watch(ImageRange edge) {
+    auto placeholder = std::make_shared<Fill>();
+    placeholder->range = edge;
+    placeholder->arrived = true;
+    ForEachSlice(edge, [&](const ShardSlice& slice) {
+      Shard& shard = core_.shards()[slice.shard];
+      absl::MutexLock lock(&shard.mutex);
+      shard.fills.push_back(placeholder);
+    });
+    placeholders_.push_back(std::move(placeholder));
+  }
+
+  void Unwatch() {
+    for (const auto& placeholder : placeholders_) {
+      ForEachSlice(placeholder->range, [&](const ShardSlice& slice) {
+        Shard& shard = core_.shards()[slice.shard];
+        absl::MutexLock lock(&shard.mutex);
+        shard.ForgetFill(placeholder.get());
+      });
+    }
+    placeholders_.clear();
+  }
+
+  void OnEdgesRead(absl::Status status) {
+    if (status.ok()) {
+      std::memcpy(buffer_.data() + (range_.offset - whole_.offset),
+                  bytes_.data(), bytes_.size());
+      status = path_.TryWrite(whole_, buffer_.span(), placeholders_);
+    }
+    Unwatch();
+    if (absl::IsAborted(status)) return Start();
+    if (absl::IsResourceExhausted(status)) return Wait();
+    done_(std::move(status));
+  }
+
+  void Wait() {
+    path_.TryOrWait([self = shared_from_this(),
+                     tried = false](const absl::Status& failed) mutable {
+      if (!failed.ok()) {
+        self->done_(failed);
+        return true;
+      }
+      // The first attempt is the one that has just failed.
+      if (!std::exchange(tried, true)) return false;
+      self->Start();
+      return true;
+    });
+  }
+
+  WritePath& path_;
+  ImageCore& core_;
+  const ImageRange range_;
+  const ImageRange whole_;
+  const AlignedBuffer bytes_;
+  AlignedBuffer buffer_;
+  Placeholders placeholders_;
+  Done done_;
+};
+
+void WritePath::Write(ImageRange range, std::span<const std::byte> bytes,
+                      CachedImage::Payload payload, Done done) {
+  core_.counters().Add(Counter::kWrites);
+  core_.counters().Add(Counter::kWriteBytes, range.length);
+  if (!IsSectorAligned(range)) {
+    std::make_shared<Unaligned>(*this, range, bytes, std::move(done))->Start();
+    return;
+  }
+  if (range.length <= kMaxWrite) {
+    WriteAligned(range, bytes, payload, std::move(done));
+    return;
+  }
+  auto join = std::make_shared<JoinedDone>(std::move(done));
+  for (uint64_t at = 0; at < range.length; at += kMaxWrite) {
+    const uint64_t length = std::min(kMaxWrite, range.length - at);
+    WriteAligned({range.offset + at, length}, bytes.subspan(at, length),
+                 payload, JoinedDone::Part(join));
+  }
+}
+
+void WritePath::WriteAligned(ImageRange range,
+                             std::span<const std::byte> bytes,
+                             CachedImage::Payload payload, Done done) {
+  if (!has_waiting()) {
+    absl::Status status = TryWrite(range, bytes, {});
+    if (!absl::IsResourceExhausted(status)) {
+      done(std::move(status));
+      return;
+    }
+  }
+  core_.counters().Add(Counter::kWriteWaits);
+  AlignedBuffer copy;
+  if (payload == CachedImage::Payload::kCopyIfWaiting) {
+    copy = Copy(bytes);
+    bytes = copy.span();
+  }
+  TryOrWait([this, range, bytes, copy = std::move(copy),
+             done = std::move(done)](const absl::Status& failed) mutable {
+    absl::Status status = failed.ok() ? TryWrite(range, bytes, {}) : failed;
+    if (absl::IsResourceExhausted(status)) return false;
+    done(std::move(status));
+    return true;
+  });
+}
+
+void WritePath::Erase(ImageRange range, KeyKind kind, Done done) {
+  const bool zero = kind == KeyKind::kZero;
+  core_.counters().Add(zero ? Counter::kZeroes : Counter::kDiscards);
+  core_.counters().Add(zero ? Counter::kZeroBytes : Counter::kDiscardBytes,
+                       range.length);
+  auto join = std::make_shared<JoinedDone>(std::move(done));
+  const uint64_t begin = RoundUp(range.offset.value(), kSectorSize);
+  const uint64_t end = RoundDown(range.end().value(), kSectorSize);
+  static constexpr std::byte kZeros[2 * kSectorSize] = {};
+  const auto write_zeros = [&](uint64_t from, uint64_t to) {
+    if (from >= to) return;
+    Write({ImageOffset(from), to - from}, std::span(kZeros).first(to - from),
+          CachedImage::Payload::kBorrowUntilDone, JoinedDone::Part(join));
+  };
+  if (begin >= end) {
+    write_zeros(range.offset.value(), range.end().value());
+    return;
+  }
+  write_zeros(range.offset.value(), begin);
+  for (uint64_t at = begin; at < end; at += kMaxErase) {
+    EraseAligned({ImageOffset(at), std::min(kMaxErase, end - at)}, kind,
+                 JoinedDone::Part(join));
+  }
+  write_zeros(end, range.end().value());
+}
+
+void WritePath::EraseAligned(ImageRange range, KeyKind kind, Done done) {
+  const auto attempt = [this, range, kind] {
+    const PendingKey pending = {.key = {.kind = kind, .range = range}};
+    return PublishKeys(core_, range, {&pending, 1}, {});
+  };
+  if (!has_waiting()) {
+    absl::Status status = attempt();
+    if (!absl::IsResourceExhausted(status)) {
+      done(std::move(status));
+      return;
+    }
+  }
+  TryOrWait([attempt, done = std::move(done)](
+                const absl::Status& failed) mutable {
+    absl::Status status = failed.ok() ? attempt() : failed;
+    if (absl::IsResourceExhausted(status)) return false;
+    done(std::move(status));
+    return true;
+  });
+}
+
+absl::Status WritePath::TryWrite(
+    ImageRange range, std::span<const std::byte> bytes,
+    std::span<const std::shared_ptr<Fill>> placeholders) {
+  PendingKeys keys;
+  RETURN_IF_ERROR(
+      WritePayload(core_, KeyKind::kWrite, range, bytes, keys));
+  absl::Status status = PublishKeys(core_, range, keys, placeholders);
+  if (!status.ok()) AbandonPayload(core_, keys);
+  return status;
+}
+
+void WritePath::TryOrWait(Attempt attempt) {
+  {
+    absl::MutexLock lock(&mutex_);
+    waiting_.push_back(std::move(attempt));
+    ++waiting_count_;
+  }
+  // Even if space was freed between the failed attempt and the line above: the
+  // kicked step tries everyone who waits.
+  core_.Kick();
+}
+
+bool WritePath::RunWaiting() {
+  bool served = false;
+  absl::MutexLock lock(&mutex_);
+  if (running_) return false;
+  running_ = true;
+  while (!waiting_.empty()) {
+    Attempt attempt = std::move(waiting_.front());
+    waiting_.pop_front();
+    mutex_.Unlock();
+    const bool finished = attempt(absl::OkStatus());
+    mutex_.Lock();
+    if (!finished) {
+      waiting_.push_front(std::move(attempt));
+      break;
+    }
+    --waiting_count_;
+    served = true;
+  }
+  running_ = false;
+  return served;
+}
+
+void WritePath::FailWaiting(const absl::Status& status) {
+  std::deque<Attempt> failed;
+  {
+    absl::MutexLock lock(&mutex_);
+    failed.swap(waiting_);
+    waiting_count_ -= failed.size();
+  }
+  for (Attempt& attempt : failed) attempt(status);
+}
+
+}  // namespace pcachefs

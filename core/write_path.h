@@ -1,0 +1,75 @@
+// Writes, discards and write-zeroes of one image, and those that wait for space.
+//
+// plan: take payload blocks; I/O: copy into them; commit: PublishKeys. A write
+// that finds no space waits in line, first come first served, until reclaim has
+// freed some (C11); nothing overtakes it.
+
+#ifndef PCACHEFS_CORE_WRITE_PATH_H_
+#define PCACHEFS_CORE_WRITE_PATH_H_
+
+#include <atomic>
+#include <cstddef>
+#include <deque>
+#include <memory>
+#include <span>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
+#include "absl/synchronization/mutex.h"
+#include "core/cached_image.h"
+#include "core/image_core.h"
+#include "core/publish.h"
+#include "meta/key_set.h"
+#include "meta/types.h"
+
+namespace pcachefs {
+
+// Thread-safe. `core` outlives it.
+class WritePath {
+ public:
+  using Done = absl::AnyInvocable<void(absl::Status)>;
+
+  explicit WritePath(ImageCore& core) : core_(core) {}
+
+  // As CachedImage has them; ranges are checked and not empty. `kind` is kZero
+  // or kDiscard.
+  void Write(ImageRange range, std::span<const std::byte> bytes,
+             CachedImage::Payload payload, Done done);
+  void Erase(ImageRange range, KeyKind kind, Done done);
+
+  bool has_waiting() const {
+    return waiting_count_.load(std::memory_order_relaxed) != 0;
+  }
+
+  // Tries those who wait again, in order, until one must wait on. True if any
+  // was served.
+  bool RunWaiting();
+
+  // No further waiting: every waiter is answered with `status`.
+  void FailWaiting(const absl::Status& status);
+
+ private:
+  // A request that can be tried again. `attempt` answers false while it must
+  // wait; otherwise it has answered its requester. It is called with an error
+  // when there is nothing to wait for any more, and must answer then.
+  using Attempt = absl::AnyInvocable<bool(const absl::Status&)>;
+  class Unaligned;
+
+  void TryOrWait(Attempt attempt);
+  void WriteAligned(ImageRange range, std::span<const std::byte> bytes,
+                    CachedImage::Payload payload, Done done);
+  void EraseAligned(ImageRange range, KeyKind kind, Done done);
+  absl::Status TryWrite(ImageRange range, std::span<const std::byte> bytes,
+                        std::span<const std::shared_ptr<Fill>> placeholders);
+
+  ImageCore& core_;
+  absl::Mutex mutex_;
+  std::deque<Attempt> waiting_ ABSL_GUARDED_BY(mutex_);
+  bool running_ ABSL_GUARDED_BY(mutex_) = false;
+  std::atomic<size_t> waiting_count_{0};
+};
+
+}  // namespace pcachefs
+
+#endif  // PCACHEFS_CORE_WRITE_PATH_H_

@@ -1,0 +1,225 @@
+#include "core/writeback.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/publish.h"
+#include "core/write_path.h"
+#include "glog/logging.h"
+#include "meta/status_macros.h"
+
+namespace pcachefs {
+namespace {
+
+// Failures in a row after which those who wait for a drain are told.
+constexpr int kFailuresBeforeDrainEnds = 5;
+
+}  // namespace
+
+bool Writeback::Step() {
+  switch (phase_.load(std::memory_order_acquire)) {
+    case Phase::kIdle:
+      if (AnswerDrains()) return true;
+      return !stopping_ && core_.clock().Now() >= retry_at_ && StartBatch();
+    case Phase::kWriting:
+    case Phase::kFlushing:
+      return false;
+    case Phase::kWritten:
+    case Phase::kFlushed:
+      break;
+  }
+  absl::Status status;
+  {
+    absl::MutexLock lock(&mutex_);
+    status = std::exchange(batch_status_, absl::OkStatus());
+  }
+  if (!status.ok()) {
+    core_.counters().Add(Counter::kBackingWriteErrors);
+    Fail(status);
+  } else if (phase_ == Phase::kWritten) {
+    SubmitFlush();
+  } else {
+    FinishBatch();
+  }
+  return true;
+}
+
+void Writeback::Drain(Done done) {
+  const SequenceNumber target = core_.log().last_dirty();
+  {
+    absl::MutexLock lock(&mutex_);
+    drains_.push_back({target, std::move(done)});
+  }
+  // Only what is durable on the cache device may be written back.
+  core_.Commit(/*end_epoch=*/false,
+               [this](absl::Status) { core_.Kick(); });
+}
+
+bool Writeback::Stop() {
+  stopping_ = true;
+  const Phase phase = phase_.load(std::memory_order_acquire);
+  return phase != Phase::kWriting && phase != Phase::kFlushing;
+}
+
+bool Writeback::StartBatch() {
+  if (core_.read_only() || !core_.barrier().status().ok()) return false;
+  const LogPosition tail = core_.tails().dirty_tail();
+  const SequenceNumber durable = core_.log().durable();
+  if (tail.sequence > durable) {
+    // Nothing that a barrier covers. Someone who waits cannot wait for the
+    // commit timer.
+    const bool wanted = core_.write_path().has_waiting();
+    if (wanted && core_.log().last() >= tail.sequence) {
+      core_.Commit(/*end_epoch=*/false,
+                   [this](absl::Status) { core_.Kick(); });
+    }
+    return false;
+  }
+  batch_ = std::make_unique<WritebackBatch>(core_);
+  const absl::Status collected =
+      batch_->Collect(tail, durable, core_.options().writeback_batch);
+  if (!collected.ok()) {
+    Fail(collected);
+    return true;
+  }
+  SubmitWrites();
+  return true;
+}
+
+void Writeback::SubmitWrites() {
+  absl::StatusOr<std::vector<BackingRequest>> requests =
+      batch_->MakeRequests();
+  if (!requests.ok()) return Fail(requests.status());
+  if (requests->empty()) {
+    FinishBatch();
+    return;
+  }
+  core_.counters().Add(Counter::kWritebackBatches);
+  pending_ = requests->size() + 1;
+  phase_ = Phase::kWriting;
+  for (BackingRequest& request : *requests) {
+    request.done = [this](absl::Status status) {
+      OnRequestDone(std::move(status));
+    };
+  }
+  core_.backing().Submit(*std::move(requests), Submission::kDirect);
+  OnRequestDone(absl::OkStatus());
+}
+
+void Writeback::SubmitFlush() {
+  core_.counters().Add(Counter::kBackingFlushes);
+  pending_ = 1;
+  phase_ = Phase::kFlushing;
+  BackingRequest flush;
+  flush.operation = BackingRequest::Operation::kFlush;
+  flush.kind = BackingRequest::Kind::kMemoryType;
+  flush.done = [this](absl::Status status) {
+    OnRequestDone(std::move(status));
+  };
+  std::vector<BackingRequest> requests;
+  requests.push_back(std::move(flush));
+  core_.backing().Submit(std::move(requests), Submission::kDirect);
+}
+
+void Writeback::OnRequestDone(absl::Status status) {
+  if (!status.ok()) {
+    absl::MutexLock lock(&mutex_);
+    if (batch_status_.ok()) batch_status_ = std::move(status);
+  }
+  if (pending_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+  phase_.store(phase_ == Phase::kWriting ? Phase::kWritten : Phase::kFlushed,
+               std::memory_order_release);
+  core_.Kick();
+}
+
+bool Writeback::FinishBatch() {
+  for (const WritebackBatch::LostRange& lost : batch_->lost()) {
+    const absl::Status marked = MarkLost(core_, lost.range, lost.source);
+    if (!marked.ok()) {
+      Fail(marked);
+      return true;
+    }
+    core_.NoteLost(lost.range, lost.why);
+  }
+  if (!batch_->lost().empty()) {
+    // No crash may keep the new dirty_tail and not the marks.
+    const absl::Status persisted = core_.barrier().Persist();
+    if (!persisted.ok()) {
+      Fail(persisted);
+      return true;
+    }
+  }
+  const SequenceNumber covered = core_.log().last();
+  const bool wrote = batch_->has_dirty_keys();
+  if (wrote) core_.counters().Add(Counter::kWritebackBytes,
+                                  batch_->bytes_to_write());
+  absl::Status status = core_.tails().StoreDirtyTail(batch_->end());
+  // The next epoch may only be touched, and segments only be freed, when no
+  // crash can bring this epoch back. If nothing was dirty there is nothing to
+  // bring back.
+  if (status.ok() && wrote) {
+    status = core_.barrier().Persist();
+    if (status.ok()) core_.log().MarkDurable(covered);
+  }
+  if (!status.ok()) {
+    Fail(status);
+    return true;
+  }
+  batch_->MarkClean();
+  batch_.reset();
+  core_.tails().ShowDirtyTail();
+  Succeed();
+  return true;
+}
+
+void Writeback::Fail(const absl::Status& status) {
+  batch_.reset();
+  phase_ = Phase::kIdle;
+  const CacheOptions& options = core_.options();
+  back_off_ = failures_ == 0 ? options.retry_first
+                             : std::min(back_off_ * 2, options.retry_last);
+  ++failures_;
+  retry_at_ = core_.clock().Now() + back_off_;
+  if (core_.health().Set(HealthState::kDegraded,
+                         absl::StrCat("writeback: ", status.message()))) {
+    LOG(ERROR) << "image " << core_.name()
+               << ": writeback failed and is tried again: " << status;
+  }
+  if (failures_ < kFailuresBeforeDrainEnds) return;
+  std::vector<DrainWaiter> drains;
+  {
+    absl::MutexLock lock(&mutex_);
+    drains.swap(drains_);
+  }
+  for (DrainWaiter& drain : drains) drain.done(status);
+}
+
+void Writeback::Succeed() {
+  phase_ = Phase::kIdle;
+  retry_at_ = absl::InfinitePast();
+  failures_ = 0;
+  if (core_.health().Set(HealthState::kDegraded, core_.lost_reason())) {
+    LOG(INFO) << "image " << core_.name() << ": writeback works again";
+  }
+}
+
+bool Writeback::AnswerDrains() {
+  const SequenceNumber reached = core_.tails().dirty_tail().sequence;
+  std::vector<DrainWaiter> drained;
+  {
+    absl::MutexLock lock(&mutex_);
+    for (auto it = drains_.begin(); it != drains_.end();) {
+      if (it->target < reached) {
+        drained.push_back(std::move(*it));
+        it = drains_.erase(it);
+      } else {
+        ++it;
+      }
+    }
+  }
+  for (DrainWaiter& drain : drained) drain.done(absl::OkStatus());
+  return !drained.empty();
+}
+
+}  // namespace pcachefs

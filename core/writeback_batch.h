@@ -1,0 +1,83 @@
+// One batch of writeback: which key sets, what of them must be written, and the
+// bytes.
+
+#ifndef PCACHEFS_CORE_WRITEBACK_BATCH_H_
+#define PCACHEFS_CORE_WRITEBACK_BATCH_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "core/aligned_buffer.h"
+#include "core/image_core.h"
+#include "iobackend/backing_device.h"
+#include "meta/key_set.h"
+#include "meta/types.h"
+
+namespace pcachefs {
+
+// Not thread-safe: used by one Step after the other.
+class WritebackBatch {
+ public:
+  explicit WritebackBatch(ImageCore& core) : core_(core) {}
+
+  // Collects key sets from `from`, none beyond `limit`: up to the end of the
+  // epoch, `max_bytes` of payload or a bound on the number of sets, at least
+  // one set. DataLoss if the log itself is damaged.
+  absl::Status Collect(const LogPosition& from, SequenceNumber limit,
+                       uint64_t max_bytes);
+
+  // The requests that bring the batch to the backing device, sorted by offset,
+  // neighbours merged; empty if nothing is to be written. Payload is verified
+  // here; ranges whose payload is bad are left out and noted in lost(). May be
+  // called again to retry. The batch owns the buffers.
+  absl::StatusOr<std::vector<BackingRequest>> MakeRequests();
+
+  struct LostRange {
+    ImageRange range;
+    PieceSource source;
+    absl::Status why;
+  };
+  const std::vector<LostRange>& lost() const { return lost_; }
+
+  // Everything up to end() is on the backing device: dirty marks are taken off.
+  void MarkClean();
+
+  bool has_dirty_keys() const { return !keys_.empty(); }
+  // Where the log goes on behind the batch.
+  const LogPosition& end() const { return end_; }
+  uint64_t bytes_to_write() const { return bytes_to_write_; }
+
+ private:
+  // What the newest key of the batch says of a range; by image offset, disjoint.
+  struct Extent {
+    uint64_t length;
+    KeyKind kind;
+    PieceSource source;
+  };
+  struct DirtyKey {
+    Key key;
+    SequenceNumber sequence;
+  };
+
+  void Add(const Key& key, SequenceNumber sequence);
+  void Cut(uint64_t begin, uint64_t end);
+  absl::Status AppendPayload(ImageOffset offset, const Extent& extent,
+                             std::vector<BackingRequest>& requests);
+
+  ImageCore& core_;
+  LogPosition end_;
+  uint64_t set_count_ = 0;
+  uint64_t bytes_to_write_ = 0;
+  std::map<uint64_t, Extent> extents_;
+  std::vector<DirtyKey> keys_;
+  std::vector<AlignedBuffer> buffers_;
+  std::vector<LostRange> lost_;
+};
+
+}  // namespace pcachefs
+
+#endif  // PCACHEFS_CORE_WRITEBACK_BATCH_H_
