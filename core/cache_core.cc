@@ -79,15 +79,15 @@ CacheCore::~CacheCore() {
 absl::Status CacheCore::Load() {
   absl::MutexLock lock(&mutex_);
   ASSIGN_OR_RETURN(known_, ReadImageTable(device_, geometry_));
-  RETURN_IF_ERROR(table_.Load([this](ImageId id, ImageTag tag)
-                                  ABSL_NO_THREAD_SAFETY_ANALYSIS {
-                                    const auto it = known_.find(id);
-                                    return it != known_.end() &&
-                                           it->second.record.uuid.tag() == tag;
-                                  }));
+  RETURN_IF_ERROR(table_.Load());
   // What was found may still be in the page cache only; stores that follow
   // count on it.
   RETURN_IF_ERROR(barrier_.Persist());
+  RETURN_IF_ERROR(table_.FreeOrphans(
+      [this](ImageId id, ImageTag tag) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+        const auto it = known_.find(id);
+        return it != known_.end() && it->second.record.uuid.tag() == tag;
+      }));
   ++info_.start_count;
   RETURN_IF_ERROR(StoreInfo(/*clean_stop=*/false));
   return barrier_.Persist();

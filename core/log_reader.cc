@@ -32,12 +32,12 @@ absl::StatusOr<KeySetView> LogReader::Next() {
   if (!view.ok()) view = ParseHere(/*refresh=*/true);
   if (!view.ok()) return view;
 
-  incarnation_ = view->header().incarnation;
   if (view->header().is_link) {
     RETURN_IF_ERROR(FollowLink(*view));
   } else {
     position_.offset += view->header().length;
   }
+  incarnation_ = view->header().incarnation;
   position_.sequence += 1;
   return view;
 }
@@ -110,7 +110,7 @@ absl::Status LogReader::FollowLink(const KeySetView& view) {
   if (record.use != SegmentUse::kLog || record.image != image_ ||
       record.generation != cursor.key().generation ||
       record.first_sequence != first) {
-    return absl::DataLossError(absl::StrCat(
+    return absl::FailedPreconditionError(absl::StrCat(
         "key log: link in segment ", position_.segment.value(), " at ",
         position_.offset.value(), " names segment ", next.value(),
         " generation ", cursor.key().generation.value(),

@@ -36,8 +36,11 @@ class LogReader {
 
   // The set at position(), which then moves behind it; for a link set to the
   // start of the next log segment. The view is valid until the next call.
-  // NotFound: no valid set stands here. DataLoss: a set stands here that no
-  // crash explains (bad keys, a link to nowhere). Errors of the device.
+  // When it fails, position() and incarnation() stay. NotFound: no valid set
+  // stands here. FailedPrecondition: a link stands here whose target's record
+  // does not know of it: at the unproven end of the log the record was lost,
+  // elsewhere it is damage. DataLoss: a set stands here that no crash explains.
+  // Errors of the device.
   absl::StatusOr<KeySetView> Next();
 
   const LogPosition& position() const { return position_; }

@@ -81,7 +81,11 @@ class EndFinder {
         checkpoints_.push_back(reader.position());
       }
       const absl::StatusOr<KeySetView> set = reader.Next();
-      if (absl::IsNotFound(set.status())) break;
+      // Either may be the torn end, or damage: what is proven tells.
+      if (absl::IsNotFound(set.status()) ||
+          absl::IsFailedPrecondition(set.status())) {
+        break;
+      }
       if (!set.ok()) {
         return absl::Status(set.status().code(),
                             absl::StrCat("image ", record_.name, ": ",
@@ -171,10 +175,13 @@ class EndFinder {
     KeySetView::Cursor cursor(set);
     while (cursor.Next()) {
       const Key& key = cursor.key();
-      if (!HasPayload(key.kind) ||
-          segments_.segment(key.position.segment).generation() !=
-              key.generation) {
-        continue;
+      if (!HasPayload(key.kind)) continue;
+      const SegmentRecord segment = segments_.record(key.position.segment);
+      if (segment.generation != key.generation) continue;
+      // No barrier covered the segment's record either.
+      if (segment.use != SegmentUse::kPayload ||
+          segment.image != record_.uuid.tag()) {
+        return false;
       }
       const uint32_t blocks = PayloadBlocks(key);
       buffer_.resize(blocks * kBlockSize);

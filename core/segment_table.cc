@@ -34,8 +34,7 @@ SegmentTable::SegmentTable(CacheDevice& device, const Geometry& geometry,
   }
 }
 
-absl::Status SegmentTable::Load(
-    const std::function<bool(ImageId, ImageTag)>& is_known) {
+absl::Status SegmentTable::Load() {
   std::array<std::vector<std::byte>, 2> tables;
   for (int slot : {0, 1}) {
     tables[slot].resize(geometry_.segment_table_bytes());
@@ -61,13 +60,24 @@ absl::Status SegmentTable::Load(
     segment.generation_ = choice->value.generation.value();
     if (segment.record_.use == SegmentUse::kFree) {
       free_.push_back(SegmentId(i));
-    } else if (!is_known(segment.record_.owner, segment.record_.image)) {
-      // Its image is gone: free, but only in a new life (C2).
-      RETURN_IF_ERROR(StoreLocked(
-          SegmentId(i),
-          {.generation = Generation(segment.generation().value() + 1)}));
-      free_.push_back(SegmentId(i));
     }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SegmentTable::FreeOrphans(
+    const std::function<bool(ImageId, ImageTag)>& is_known) {
+  absl::MutexLock lock(&mutex_);
+  for (uint32_t i = 0; i < geometry_.segment_count(); ++i) {
+    Segment& segment = segments_[i];
+    if (segment.record_.use == SegmentUse::kFree ||
+        is_known(segment.record_.owner, segment.record_.image)) {
+      continue;
+    }
+    RETURN_IF_ERROR(StoreLocked(
+        SegmentId(i),
+        {.generation = Generation(segment.generation().value() + 1)}));
+    free_.push_back(SegmentId(i));
   }
   return absl::OkStatus();
 }

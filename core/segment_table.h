@@ -87,9 +87,13 @@ class SegmentTable {
   SegmentTable(CacheDevice& device, const Geometry& geometry,
                Barrier& barrier);
 
-  // Reads all records. A record with both slots damaged is DataLoss. Segments
-  // whose owner `is_known` does not know are free.
-  absl::Status Load(
+  // Reads all records; writes nothing. A record with both slots damaged is
+  // DataLoss.
+  absl::Status Load();
+
+  // Frees segments whose owner `is_known` does not know, each in a new life
+  // (C2): they may be handed out after the next barrier.
+  absl::Status FreeOrphans(
       const std::function<bool(ImageId, ImageTag)>& is_known);
 
   // Requires: id < segment_count.
