@@ -247,6 +247,9 @@ absl::StatusOr<std::unique_ptr<ImageCore>> CacheCore::Replay(
   ImageStatus::Replay found = {.dropped_key_sets = end.dropped_key_sets,
                                .verified_bytes = end.verified_bytes};
   RETURN_IF_ERROR(ReplayLog(*core, found));
+  // A start begins an epoch: what readers find now is what a plain disk would
+  // have on its platter, so nothing later may reach the backing device first.
+  core->log().EndEpoch();
   RETURN_IF_ERROR(core->tails().Store(/*clean_stop=*/false));
   RETURN_IF_ERROR(barrier_.Persist());
   found.duration = clock_.Now() - began;
