@@ -41,13 +41,14 @@ const std::string& CachedImage::name() const { return core_->name(); }
 ImageId CachedImage::id() const { return core_->id(); }
 uint64_t CachedImage::size() const { return core_->size(); }
 
-void CachedImage::Read(ImageRange range, std::span<std::byte> out, Done done) {
+void CachedImage::Read(ImageRange range, std::span<std::byte> out, Done done,
+                       Buffer buffer) {
   absl::Status checked = CheckRange(*core_, range);
   if (!checked.ok() || range.empty()) {
     done(std::move(checked));
     return;
   }
-  core_->read_path().Read(range, out, std::move(done));
+  core_->read_path().Read(range, out, buffer, std::move(done));
 }
 
 void CachedImage::Write(ImageRange range, std::span<const std::byte> bytes,

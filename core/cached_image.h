@@ -46,8 +46,12 @@ class CachedImage {
 
   // Fills `out` with range.length bytes; any byte range within the image.
   // DataLoss where dirty data was lost on the cache device; Unavailable when
-  // the backing device failed; OutOfRange beyond size().
-  void Read(ImageRange range, std::span<std::byte> out, Done done);
+  // the backing device failed; OutOfRange beyond size(). With kUntilAnswered
+  // the buffer is somebody else's as soon as `done` has been called (the
+  // transport's own memory): bytes for the cache are copied out before that.
+  enum class Buffer { kUntilDestroyed, kUntilAnswered };
+  void Read(ImageRange range, std::span<std::byte> out, Done done,
+            Buffer buffer = Buffer::kUntilDestroyed);
 
   // OK: every reader sees the bytes, and a death of this process does not lose
   // them; durable after a later Flush. Any byte range within the image; ranges

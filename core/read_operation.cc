@@ -4,6 +4,7 @@
 #include <cstring>
 #include <utility>
 
+#include "core/aligned_buffer.h"
 #include "core/publish.h"
 #include "core/write_path.h"
 
@@ -99,21 +100,28 @@ void ReadOperation::OnRead(ImageRange miss, const std::shared_ptr<Fill>& fill,
     if (!status.ok()) shard.ForgetFill(fill.get());
   }
   const bool fill_cache = fill != nullptr && status.ok();
-  const std::byte* bytes = Buffer(miss).data();
+  std::span<const std::byte> bytes = Buffer(miss);
   for (Fill::Waiter& waiter : waiters) {
-    waiter.deliver(bytes + (waiter.range.offset - miss.offset), status);
+    waiter.deliver(bytes.data() + (waiter.range.offset - miss.offset), status);
+  }
+  AlignedBuffer copy;
+  if (fill_cache && buffer_ == CachedImage::Buffer::kUntilAnswered) {
+    copy = AlignedBuffer(bytes.size());
+    std::memcpy(copy.data(), bytes.data(), bytes.size());
+    bytes = copy.span();
   }
   PartDone(std::move(status));
-  if (fill_cache) FillCache(fill);
+  if (fill_cache) FillCache(fill, bytes);
 }
 
-void ReadOperation::FillCache(const std::shared_ptr<Fill>& fill) {
+void ReadOperation::FillCache(const std::shared_ptr<Fill>& fill,
+                              std::span<const std::byte> bytes) {
   PendingKeys keys;
   absl::Status status = absl::ResourceExhaustedError("writers wait");
   // Nobody waits for a fill, and it never takes space that someone waits for.
   if (!core_.write_path().has_waiting()) {
-    status = WritePayload(core_, KeyKind::kFill, fill->range,
-                          Buffer(fill->range), keys);
+    status =
+        WritePayload(core_, KeyKind::kFill, fill->range, bytes, keys);
   }
   if (status.ok()) {
     status = PublishKeys(core_, fill->range, keys, {&fill, 1});

@@ -14,6 +14,7 @@
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
+#include "core/cached_image.h"
 #include "core/image_core.h"
 #include "core/shard.h"
 #include "iobackend/backing_device.h"
@@ -28,8 +29,12 @@ class ReadOperation : public std::enable_shared_from_this<ReadOperation> {
   using Done = absl::AnyInvocable<void(absl::Status)>;
 
   ReadOperation(ImageCore& core, ImageRange range, std::span<std::byte> out,
-                Done done)
-      : core_(core), range_(range), out_(out), done_(std::move(done)) {}
+                CachedImage::Buffer buffer, Done done)
+      : core_(core),
+        range_(range),
+        out_(out),
+        buffer_(buffer),
+        done_(std::move(done)) {}
 
   // Adds a range, within one stripe, that the index of `shard` does not hold:
   // parts of it that someone else is reading are waited for, the rest becomes
@@ -57,13 +62,15 @@ class ReadOperation : public std::enable_shared_from_this<ReadOperation> {
 
   void OnRead(ImageRange miss, const std::shared_ptr<Fill>& fill,
               absl::Status status);
-  void FillCache(const std::shared_ptr<Fill>& fill);
+  void FillCache(const std::shared_ptr<Fill>& fill,
+                 std::span<const std::byte> bytes);
   void PartDone(absl::Status status);
   Shard& ShardOf(const Fill& fill);
 
   ImageCore& core_;
   const ImageRange range_;
   const std::span<std::byte> out_;
+  const CachedImage::Buffer buffer_;
   std::vector<BackingRequest> requests_;
   std::atomic<int> pending_{1};  // the starter counts as one
   absl::Mutex mutex_;

@@ -14,12 +14,13 @@
 
 namespace pcachefs {
 
-void ReadPath::Read(ImageRange range, std::span<std::byte> out, Done done) {
+void ReadPath::Read(ImageRange range, std::span<std::byte> out,
+                    CachedImage::Buffer buffer, Done done) {
   core_.counters().Add(Counter::kReads);
   core_.counters().Add(Counter::kReadBytes, range.length);
   if (IsAligned(range.offset.value(), kSectorSize) &&
       IsAligned(range.length, kSectorSize)) {
-    ReadAligned(range, out, std::move(done));
+    ReadAligned(range, out, buffer, std::move(done));
   } else {
     ReadUnaligned(range, out, std::move(done));
   }
@@ -32,7 +33,7 @@ void ReadPath::ReadUnaligned(ImageRange range, std::span<std::byte> out,
       begin, RoundUp(range.end().value(), kSectorSize) - begin.value()};
   AlignedBuffer buffer(whole.length);
   const std::span<std::byte> bytes = buffer.span();
-  ReadAligned(whole, bytes,
+  ReadAligned(whole, bytes, CachedImage::Buffer::kUntilDestroyed,
               [range, whole, out, buffer = std::move(buffer),
                done = std::move(done)](absl::Status status) mutable {
                 if (status.ok()) {
@@ -46,15 +47,18 @@ void ReadPath::ReadUnaligned(ImageRange range, std::span<std::byte> out,
 }
 
 void ReadPath::ReadAligned(ImageRange range, std::span<std::byte> out,
-                           Done done) {
-  Request request = {
-      .core = core_, .range = range, .out = out, .done = std::move(done)};
+                           CachedImage::Buffer buffer, Done done) {
+  Request request = {.core = core_,
+                     .range = range,
+                     .out = out,
+                     .buffer = buffer,
+                     .done = std::move(done)};
   Pieces pieces = Plan(request);
   Account(request);
   for (Piece& piece : pieces) {
     switch (piece.kind) {
       case Piece::Kind::kZero: {
-        const std::span<std::byte> part = request.Buffer(piece.range);
+        const std::span<std::byte> part = request.Part(piece.range);
         std::memset(part.data(), 0, part.size());
         break;
       }
@@ -81,7 +85,8 @@ void ReadPath::ReadAligned(ImageRange range, std::span<std::byte> out,
 ReadOperation& ReadPath::Request::NeedOperation() {
   if (operation == nullptr) {
     operation =
-        std::make_shared<ReadOperation>(core, range, out, std::move(done));
+        std::make_shared<ReadOperation>(core, range, out, buffer,
+                                        std::move(done));
   }
   return *operation;
 }
@@ -133,7 +138,7 @@ ReadPath::Piece ReadPath::PieceFor(ImageRange range, PieceSource source) {
 }
 
 void ReadPath::CopyPayload(Request& request, Piece piece) {
-  const std::span<std::byte> part = request.Buffer(piece.range);
+  const std::span<std::byte> part = request.Part(piece.range);
   const absl::StatusOr<bool> copied =
       core_.payload().TryRead(piece.position, part);
   if (copied.ok() && *copied) return;
@@ -144,24 +149,25 @@ void ReadPath::CopyPayload(Request& request, Piece piece) {
   absl::Status forgotten = ForgetBadPiece(piece, copied.status());
   if (forgotten.ok()) {
     // Again: what is left of it in the index, and misses.
-    ReadAligned(piece.range, part, request.NeedOperation().AddPart());
+    ReadAligned(piece.range, part, request.buffer,
+                request.NeedOperation().AddPart());
   } else {
     request.error = std::move(forgotten);
   }
 }
 
 void ReadPath::FetchPayload(Request& request, Piece piece) {
-  const std::span<std::byte> part = request.Buffer(piece.range);
+  const std::span<std::byte> part = request.Part(piece.range);
   const CachePosition position = piece.position;
   core_.payload().ReadAsync(
       position, part,
-      [this, part, piece = std::move(piece),
+      [this, part, buffer = request.buffer, piece = std::move(piece),
        wait = request.NeedOperation().AddPart()](
           absl::Status status) mutable {
         if (!status.ok()) {
           status = ForgetBadPiece(piece, status);
           if (status.ok()) {
-            ReadAligned(piece.range, part, std::move(wait));
+            ReadAligned(piece.range, part, buffer, std::move(wait));
             return;
           }
         }

@@ -17,6 +17,7 @@
 #include "absl/container/inlined_vector.h"
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
+#include "core/cached_image.h"
 #include "core/image_core.h"
 #include "core/shard.h"
 #include "meta/types.h"
@@ -33,7 +34,8 @@ class ReadPath {
   explicit ReadPath(ImageCore& core) : core_(core) {}
 
   // As CachedImage::Read; the range is checked and not empty.
-  void Read(ImageRange range, std::span<std::byte> out, Done done);
+  void Read(ImageRange range, std::span<std::byte> out,
+            CachedImage::Buffer buffer, Done done);
 
  private:
   friend class ReadOperation;
@@ -53,18 +55,20 @@ class ReadPath {
     ImageCore& core;
     ImageRange range;
     std::span<std::byte> out;
+    CachedImage::Buffer buffer;
     Done done;
     std::shared_ptr<ReadOperation> operation;
     uint64_t missed = 0;  // bytes
     absl::Status error;
 
     ReadOperation& NeedOperation();
-    std::span<std::byte> Buffer(ImageRange part) {
+    std::span<std::byte> Part(ImageRange part) {
       return out.subspan(part.offset - range.offset, part.length);
     }
   };
 
-  void ReadAligned(ImageRange range, std::span<std::byte> out, Done done);
+  void ReadAligned(ImageRange range, std::span<std::byte> out,
+                   CachedImage::Buffer buffer, Done done);
   void ReadUnaligned(ImageRange range, std::span<std::byte> out, Done done);
 
   // Pins what is cached; what is not becomes the operation's.

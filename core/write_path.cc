@@ -61,7 +61,7 @@ class WritePath::Unaligned : public std::enable_shared_from_this<Unaligned> {
       core_.read_path().Read(
           edge,
           buffer_.span().subspan(edge.offset - whole_.offset, edge.length),
-          JoinedDone::Part(join));
+          CachedImage::Buffer::kUntilAnswered, JoinedDone::Part(join));
     }
   }
 
