@@ -6,9 +6,11 @@ namespace pcachefs {
 
 BackgroundWorker::BackgroundWorker(std::function<bool()> step,
                                    absl::Duration idle_sleep)
-    : step_(std::move(step)),
-      idle_sleep_(idle_sleep),
-      thread_([this] { Run(); }) {}
+    : step_(std::move(step)), idle_sleep_(idle_sleep) {}
+
+void BackgroundWorker::Start() {
+  thread_ = std::thread([this] { Run(); });
+}
 
 BackgroundWorker::~BackgroundWorker() { Stop(); }
 

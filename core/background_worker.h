@@ -17,9 +17,12 @@ namespace pcachefs {
 class BackgroundWorker {
  public:
   // `step` runs on the worker's thread only; it returns true if it did
-  // anything, so that it is called again at once. Starts at once.
+  // anything, so that it is called again at once.
   BackgroundWorker(std::function<bool()> step, absl::Duration idle_sleep);
   ~BackgroundWorker();
+
+  // Once.
+  void Start();
 
   // Ends the thread after the running step; Kick is still allowed, and does
   // nothing, after that.

@@ -24,8 +24,8 @@ absl::Status Barrier::Persist() {
     running_ = false;
     if (persisted.ok()) {
       completed_ = started_;
-    } else if (status_.ok()) {
-      status_ = std::move(persisted);
+    } else {
+      FailLocked(std::move(persisted));
     }
   }
   return status_;
@@ -79,7 +79,13 @@ absl::Status Barrier::status() {
 
 void Barrier::Poison(absl::Status status) {
   absl::MutexLock lock(&mutex_);
-  if (status_.ok()) status_ = std::move(status);
+  FailLocked(std::move(status));
+}
+
+void Barrier::FailLocked(absl::Status status) {
+  if (!status_.ok()) return;
+  status_ = std::move(status);
+  failed_.store(true, std::memory_order_release);
 }
 
 uint64_t Barrier::persist_count() {

@@ -7,6 +7,7 @@
 #ifndef PCACHEFS_CORE_BARRIER_H_
 #define PCACHEFS_CORE_BARRIER_H_
 
+#include <atomic>
 #include <cstdint>
 #include <vector>
 
@@ -46,6 +47,8 @@ class Barrier {
 
   // The first failure; nothing is promised after it (C9).
   absl::Status status();
+  // Whether there was one; without a lock, for every request.
+  bool failed() const { return failed_.load(std::memory_order_acquire); }
 
   // Marks the device failed for another reason (a lost write of the log).
   void Poison(absl::Status status);
@@ -58,6 +61,7 @@ class Barrier {
     Done done;
   };
 
+  void FailLocked(absl::Status status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool HasWork() const ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
     return stopped_ || !waiters_.empty();
   }
@@ -70,6 +74,7 @@ class Barrier {
   bool running_ ABSL_GUARDED_BY(mutex_) = false;
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status status_ ABSL_GUARDED_BY(mutex_);
+  std::atomic<bool> failed_{false};
   std::vector<Waiter> waiters_ ABSL_GUARDED_BY(mutex_);
 };
 

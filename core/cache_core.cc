@@ -283,6 +283,8 @@ CachedImage* CacheCore::Serve(std::unique_ptr<ImageCore> core) {
       maintenance->Kick();
       writeback->Kick();
     });
+    served.maintenance->Start();
+    served.writeback->Start();
   }
   return served.image.get();
 }
@@ -306,6 +308,8 @@ absl::Status CacheCore::CloseImage(ImageCore& core) {
   core.write_path().FailWaiting(
       absl::UnavailableError("the cache is being closed"));
   core.writeback().Stop();
+  // A fill may come after its answer: key_head must not move any more.
+  core.log().Close();
   // What is in flight to the backing device may end or not: dirty_tail does not
   // move any more, so it is written again.
   const SequenceNumber last = core.log().last();

@@ -24,7 +24,8 @@ absl::Status CheckRange(const ImageCore& core, ImageRange range) {
       range.offset.value(), ", want them within ", core.size()));
 }
 
-absl::Status CheckWritable(const ImageCore& core) {
+absl::Status CheckWritable(ImageCore& core) {
+  if (core.barrier().failed()) return core.barrier().status();
   if (!core.read_only()) return absl::OkStatus();
   return absl::FailedPreconditionError(
       absl::StrCat("image ", core.name(), ": opened read-only"));
@@ -55,7 +56,6 @@ void CachedImage::Write(ImageRange range, std::span<const std::byte> bytes,
                         Payload payload, Done done) {
   absl::Status checked = CheckRange(*core_, range);
   checked.Update(CheckWritable(*core_));
-  checked.Update(core_->barrier().status());
   if (!checked.ok() || range.empty()) {
     done(std::move(checked));
     return;
@@ -74,7 +74,6 @@ void CachedImage::Zero(ImageRange range, Done done) {
 void CachedImage::Erase(ImageRange range, KeyKind kind, Done done) {
   absl::Status checked = CheckRange(*core_, range);
   checked.Update(CheckWritable(*core_));
-  checked.Update(core_->barrier().status());
   if (!checked.ok() || range.empty()) {
     done(std::move(checked));
     return;
@@ -129,8 +128,7 @@ uint64_t CachedImage::allocated_bytes() {
 }
 
 void CachedImage::Drain(Done done) {
-  absl::Status failed = core_->barrier().status();
-  failed.Update(CheckWritable(*core_));
+  absl::Status failed = CheckWritable(*core_);
   if (!failed.ok()) {
     done(std::move(failed));
     return;

@@ -86,6 +86,11 @@ absl::Status KeyLog::WriteSetLocked(KeySetBuilder& builder, bool is_link) {
   return absl::OkStatus();
 }
 
+void KeyLog::Close() {
+  absl::MutexLock lock(&mutex_);
+  if (status_.ok()) status_ = absl::UnavailableError("the cache is closed");
+}
+
 SequenceNumber KeyLog::EndEpoch() {
   absl::MutexLock lock(&mutex_);
   epoch_ended_ = true;

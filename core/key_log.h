@@ -49,6 +49,9 @@ class KeyLog {
   // Unavailable: the device failed; the log accepts nothing any more (C9).
   absl::StatusOr<SequenceNumber> Append(std::span<const PendingKey> keys);
 
+  // Nothing is appended any more: Append answers Unavailable.
+  void Close();
+
   // The user's flush: what is appended from now on belongs to the next epoch.
   // Returns the number of the last dirty set.
   SequenceNumber EndEpoch();
