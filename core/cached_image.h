@@ -56,7 +56,7 @@ class CachedImage {
   // OK: every reader sees the bytes, and a death of this process does not lose
   // them; durable after a later Flush. Any byte range within the image; ranges
   // that are not whole sectors are read, modified and written as one atomic
-  // step. May be answered later, when the cache is full; `payload` says whether
+  // step (beyond 64 KiB: each edge is). May be answered later, when the cache is full; `payload` says whether
   // `bytes` lives that long or must be copied when the answer has to wait. OutOfRange beyond size(); FailedPrecondition on a
   // read-only image; Unavailable when the cache device failed.
   enum class Payload { kCopyIfWaiting, kBorrowUntilDone };

@@ -13,10 +13,14 @@
 namespace pcachefs {
 namespace {
 
-// Largest write that becomes one key set, and largest stretch that one zero or
-// discard key covers: bounds how long shard locks are held.
+// Largest write that becomes one key set, unless a segment is smaller, and
+// largest stretch that one zero or discard key covers: bounds how long shard
+// locks are held.
 constexpr uint64_t kMaxWrite = 8 * kMiB;
 constexpr uint64_t kMaxErase = 256 * kMiB;
+
+// Unaligned writes up to this size are one step; of longer ones each edge is.
+constexpr uint64_t kMaxUnaligned = 64 * kKiB;
 
 bool IsSectorAligned(ImageRange range) {
   return IsAligned(range.offset.value(), kSectorSize) &&
@@ -138,17 +142,49 @@ void WritePath::Write(ImageRange range, std::span<const std::byte> bytes,
                       CachedImage::Payload payload, Done done) {
   core_.counters().Add(Counter::kWrites);
   core_.counters().Add(Counter::kWriteBytes, range.length);
-  if (!IsSectorAligned(range)) {
+  if (IsSectorAligned(range)) {
+    WriteSectors(range, bytes, payload, std::move(done));
+    return;
+  }
+  if (range.length <= kMaxUnaligned) {
     std::make_shared<Unaligned>(*this, range, bytes, std::move(done))->Start();
     return;
   }
-  if (range.length <= kMaxWrite) {
+  auto join = std::make_shared<JoinedDone>(std::move(done));
+  const uint64_t begin = RoundUp(range.offset.value(), kSectorSize);
+  const uint64_t end = RoundDown(range.end().value(), kSectorSize);
+  const auto write_part = [&](uint64_t from, uint64_t to) {
+    if (from == to) return;
+    const ImageRange part = {ImageOffset(from), to - from};
+    const auto part_bytes =
+        bytes.subspan(from - range.offset.value(), part.length);
+    if (IsSectorAligned(part)) {
+      WriteSectors(part, part_bytes, payload, JoinedDone::Part(join));
+    } else {
+      std::make_shared<Unaligned>(*this, part, part_bytes,
+                                  JoinedDone::Part(join))
+          ->Start();
+    }
+  };
+  write_part(range.offset.value(), begin);
+  write_part(begin, end);
+  write_part(end, range.end().value());
+}
+
+void WritePath::WriteSectors(ImageRange range,
+                             std::span<const std::byte> bytes,
+                             CachedImage::Payload payload, Done done) {
+  // No more than a segment: an attempt must succeed as soon as reclaim has
+  // freed one.
+  const uint64_t largest =
+      std::min<uint64_t>(kMaxWrite, core_.table().geometry().segment_size());
+  if (range.length <= largest) {
     WriteAligned(range, bytes, payload, std::move(done));
     return;
   }
   auto join = std::make_shared<JoinedDone>(std::move(done));
-  for (uint64_t at = 0; at < range.length; at += kMaxWrite) {
-    const uint64_t length = std::min(kMaxWrite, range.length - at);
+  for (uint64_t at = 0; at < range.length; at += largest) {
+    const uint64_t length = std::min(largest, range.length - at);
     WriteAligned({range.offset + at, length}, bytes.subspan(at, length),
                  payload, JoinedDone::Part(join));
   }

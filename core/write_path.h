@@ -57,6 +57,8 @@ class WritePath {
   class Unaligned;
 
   void TryOrWait(Attempt attempt);
+  void WriteSectors(ImageRange range, std::span<const std::byte> bytes,
+                    CachedImage::Payload payload, Done done);
   void WriteAligned(ImageRange range, std::span<const std::byte> bytes,
                     CachedImage::Payload payload, Done done);
   void EraseAligned(ImageRange range, KeyKind kind, Done done);
