@@ -96,7 +96,7 @@ Ring::~Ring() {
           &outstanding_));
       is_closing_ = true;
     }
-    Enqueue({});
+    WakeReaper();
     reaper_.join();
   }
   if (is_ring_open_) io_uring_queue_exit(&ring_);
@@ -108,24 +108,27 @@ void Ring::Submit(Operations operations, RingStart start) {
     absl::MutexLock lock(&queue_mutex_);
     outstanding_ += operations.size();
   }
-  if (start == RingStart::kQueued || reaped_ring != nullptr) {
-    Enqueue(std::move(operations));
-    return;
-  }
-  const size_t started = StartDirectly(operations);
+  const bool may_start = start != RingStart::kQueued && reaped_ring == nullptr;
+  const size_t started = may_start ? StartDirectly(operations) : 0;
+  // From here on the ring may be gone if none is left.
   if (started == operations.size()) return;
 
   operations.erase(operations.begin(), operations.begin() + started);
   const uint64_t last = Enqueue(std::move(operations));
-  if (start == RingStart::kWaitForRoom) WaitUntilDequeued(last);
+  if (may_start && start == RingStart::kWaitForRoom) WaitUntilDequeued(last);
+  absl::MutexLock lock(&queue_mutex_);
+  --outstanding_;
 }
 
 // Returns the number of the last of them among all that were ever queued.
+// Counts the call itself as outstanding, since the operations may end, and with
+// them the ring, while it is still needed here.
 uint64_t Ring::Enqueue(Operations operations) {
   bool was_empty;
   uint64_t last;
   {
     absl::MutexLock lock(&queue_mutex_);
+    ++outstanding_;
     was_empty = queue_.empty();
     last = enqueued_ += operations.size();
     for (auto& operation : operations) queue_.push_back(std::move(operation));

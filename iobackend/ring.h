@@ -59,7 +59,8 @@ class Ring {
   // operation may submit to its own ring even while that is being destroyed.
   static Ring* OfThisThread(const void* owner);
 
-  // Waits for all operations.
+  // Waits for all operations. An operation may be what tells its owner to call
+  // this, even before the call that submitted it has returned.
   ~Ring();
 
   // Starts all operations with one system call, or as few as the depth allows.
@@ -116,7 +117,7 @@ class Ring {
   // Counts of operations that ever entered and left queue_.
   uint64_t enqueued_ ABSL_GUARDED_BY(queue_mutex_) = 0;
   uint64_t dequeued_ ABSL_GUARDED_BY(queue_mutex_) = 0;
-  // Submitted and Finish() not yet returned.
+  // Submitted and Finish() not yet returned; calls that still need the ring.
   uint64_t outstanding_ ABSL_GUARDED_BY(queue_mutex_) = 0;
   bool is_closing_ ABSL_GUARDED_BY(queue_mutex_) = false;
 
