@@ -1,0 +1,297 @@
+#include "fuse/control_protocol.h"
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "core/status.h"
+#include "fuse/control_attributes.h"
+#include "fuse/control_target.h"
+#include "fuse/status_json.h"
+#include "meta/status_macros.h"
+
+namespace pcachefs {
+namespace {
+
+// A string member; empty if it is not there.
+absl::StatusOr<std::string> StringMember(const Json& request, const char* key) {
+  const auto found = request.find(key);
+  if (found == request.end()) return std::string();
+  if (!found->is_string()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(key, ": got ", ToText(*found), ", want a string"));
+  }
+  return found->get<std::string>();
+}
+
+// A value for a setting may be written as a string, number or boolean.
+absl::StatusOr<std::string> ValueMember(const Json& request) {
+  const auto found = request.find("value");
+  if (found == request.end() || found->is_structured() || found->is_null()) {
+    return absl::InvalidArgumentError("set: value is missing");
+  }
+  return found->is_string() ? found->get<std::string>() : ToText(*found);
+}
+
+bool BooleanMember(const Json& request, const char* key) {
+  const auto found = request.find(key);
+  return found != request.end() && found->is_boolean() && found->get<bool>();
+}
+
+Json Success() { return {{"ok", true}}; }
+
+}  // namespace
+
+// Shared by the registry and the callback, which may outlive it.
+struct ControlProtocol::Operation {
+  uint64_t id = 0;
+  std::string verb;
+  std::string name;
+  uint64_t start_dirty_bytes = 0;
+  absl::Time start = absl::Now();
+
+  absl::Mutex mutex;
+  bool done ABSL_GUARDED_BY(mutex) = false;
+  absl::Status status ABSL_GUARDED_BY(mutex);
+
+  void End(absl::Status result) {
+    absl::MutexLock lock(&mutex);
+    done = true;
+    status = std::move(result);
+  }
+};
+
+ControlAnswer ControlProtocol::Handle(absl::string_view request) {
+  absl::StatusOr<Json> answer =
+      absl::InvalidArgumentError("request is not a JSON object");
+  bool begins_stop = false;
+  if (request.size() > kMaxRequestSize) {
+    answer = absl::InvalidArgumentError(
+        absl::StrCat("request: got ", request.size(), " bytes, want at most ",
+                     kMaxRequestSize));
+  } else {
+    const Json parsed =
+        Json::parse(request.begin(), request.end(), nullptr, false);
+    if (parsed.is_object()) {
+      answer = Dispatch(parsed);
+      begins_stop = answer.ok() && parsed["verb"] == "stop";
+    }
+  }
+  const Json json = answer.ok() ? *answer : ErrorToJson(answer.status());
+  return {ToText(json) + "\n", begins_stop};
+}
+
+const std::map<std::string, ControlProtocol::Verb>& ControlProtocol::Verbs() {
+  static const auto& verbs = *new std::map<std::string, Verb>{
+      {"status", &ControlProtocol::Status},  {"list", &ControlProtocol::List},
+      {"flush", &ControlProtocol::Flush},    {"drain", &ControlProtocol::Drain},
+      {"operation", &ControlProtocol::Poll}, {"get", &ControlProtocol::Get},
+      {"set", &ControlProtocol::Set},        {"stop", &ControlProtocol::Stop},
+  };
+  return verbs;
+}
+
+absl::StatusOr<Json> ControlProtocol::Dispatch(const Json& request) {
+  ASSIGN_OR_RETURN(const std::string verb, StringMember(request, "verb"));
+  const auto found = Verbs().find(verb);
+  if (found == Verbs().end()) {
+    return absl::UnimplementedError(absl::StrCat("unknown verb '", verb, "'"));
+  }
+  return (this->*found->second)(request);
+}
+
+absl::StatusOr<Json> ControlProtocol::Status(const Json& request) {
+  ASSIGN_OR_RETURN(const std::string name, StringMember(request, "name"));
+  CacheStatus status = target_.GetStatus();
+  if (!name.empty()) {
+    ASSIGN_OR_RETURN(ImageStatus image, FindImage(name));
+    status.images = {std::move(image)};
+  }
+  Json answer = Success();
+  answer["status"] = ToJson(status, target_.GetFacts());
+  return answer;
+}
+
+absl::StatusOr<Json> ControlProtocol::List(const Json& /*request*/) {
+  Json answer = Success();
+  answer["images"] = Json::array();
+  for (const ImageStatus& image : target_.GetStatus().images) {
+    answer["images"].push_back({{"name", image.name},
+                                {"id", image.id.value()},
+                                {"size", image.size},
+                                {"backing", image.backing},
+                                {"mode", pcachefs::Name(image.mode)},
+                                {"state", pcachefs::Name(image.state)},
+                                {"dirty_bytes", image.dirty_bytes}});
+  }
+  return answer;
+}
+
+absl::StatusOr<Json> ControlProtocol::Flush(const Json& request) {
+  ASSIGN_OR_RETURN(const auto operation, BeginOperation("flush", request));
+  target_.Flush(operation->name, [operation](absl::Status status) {
+    operation->End(std::move(status));
+  });
+  Json answer = Success();
+  answer["operation"] = operation->id;
+  return answer;
+}
+
+absl::StatusOr<Json> ControlProtocol::Drain(const Json& request) {
+  ASSIGN_OR_RETURN(const auto operation, BeginOperation("drain", request));
+  target_.Drain(operation->name, [operation](absl::Status status) {
+    operation->End(std::move(status));
+  });
+  Json answer = Success();
+  answer["operation"] = operation->id;
+  return answer;
+}
+
+absl::StatusOr<std::shared_ptr<ControlProtocol::Operation>>
+ControlProtocol::BeginOperation(const std::string& verb, const Json& request) {
+  auto operation = std::make_shared<Operation>();
+  operation->verb = verb;
+  ASSIGN_OR_RETURN(operation->name, StringMember(request, "name"));
+  ASSIGN_OR_RETURN(operation->start_dirty_bytes, DirtyBytes(operation->name));
+
+  absl::MutexLock lock(&mutex_);
+  operation->id = ++last_operation_;
+  operations_[operation->id] = operation;
+  // Ids grow, so the first one is the oldest; who asks for it so late that it
+  // is gone learns that it is unknown.
+  if (operations_.size() > kMaxOperations)
+    operations_.erase(operations_.begin());
+  return operation;
+}
+
+absl::StatusOr<Json> ControlProtocol::Poll(const Json& request) {
+  const auto id = request.find("operation");
+  if (id == request.end() || !id->is_number_unsigned()) {
+    return absl::InvalidArgumentError("operation: want its number");
+  }
+  std::shared_ptr<Operation> operation;
+  {
+    absl::MutexLock lock(&mutex_);
+    const auto found = operations_.find(id->get<uint64_t>());
+    if (found == operations_.end()) {
+      return absl::NotFoundError(
+          absl::StrCat("no operation ", id->get<uint64_t>()));
+    }
+    operation = found->second;
+  }
+  // An image that has gone since has nothing dirty left to show.
+  const uint64_t dirty_bytes = DirtyBytes(operation->name).value_or(0);
+
+  absl::MutexLock lock(&operation->mutex);
+  if (!operation->status.ok()) return operation->status;
+  Json answer = Success();
+  answer["operation"] = operation->id;
+  answer["verb"] = operation->verb;
+  answer["name"] = operation->name;
+  answer["done"] = operation->done;
+  answer["dirty_bytes"] = dirty_bytes;
+  answer["start_dirty_bytes"] = operation->start_dirty_bytes;
+  answer["seconds"] = absl::ToDoubleSeconds(absl::Now() - operation->start);
+  return answer;
+}
+
+absl::StatusOr<Json> ControlProtocol::Get(const Json& request) {
+  ASSIGN_OR_RETURN(const std::string name, StringMember(request, "name"));
+  ASSIGN_OR_RETURN(const std::string key, StringMember(request, "key"));
+  ASSIGN_OR_RETURN(const ImageStatus image, FindImage(name));
+  if (!key.empty() && FindImageSetting(key) == nullptr) {
+    return absl::NotFoundError(absl::StrCat("unknown key '", key, "'"));
+  }
+  Json answer = Success();
+  answer["name"] = name;
+  answer["values"] = Json::object();
+  for (const ImageSetting& setting : ImageSettings()) {
+    if (key.empty() || key == setting.key) {
+      answer["values"][setting.key] = setting.get(image);
+    }
+  }
+  return answer;
+}
+
+absl::StatusOr<Json> ControlProtocol::Set(const Json& request) {
+  ASSIGN_OR_RETURN(const std::string name, StringMember(request, "name"));
+  ASSIGN_OR_RETURN(const std::string key, StringMember(request, "key"));
+  ASSIGN_OR_RETURN(const std::string value, ValueMember(request));
+  ASSIGN_OR_RETURN(const ImageStatus image, FindImage(name));
+  const ImageSetting* setting = FindImageSetting(key);
+  if (setting == nullptr) {
+    return absl::NotFoundError(absl::StrCat("unknown key '", key, "'"));
+  }
+  RETURN_IF_ERROR(setting->set(target_, image, value));
+  ASSIGN_OR_RETURN(const ImageStatus changed, FindImage(name));
+  Json answer = Success();
+  answer["name"] = name;
+  answer["values"] = {{key, setting->get(changed)}};
+  return answer;
+}
+
+absl::StatusOr<Json> ControlProtocol::Stop(const Json& request) {
+  RETURN_IF_ERROR(target_.MayStop(BooleanMember(request, "force")));
+  Json answer = Success();
+  answer["pid"] = target_.GetFacts().pid;
+  return answer;
+}
+
+absl::StatusOr<uint64_t> ControlProtocol::DirtyBytes(const std::string& name) {
+  uint64_t sum = 0;
+  bool found = name.empty();
+  for (const ImageStatus& image : target_.GetStatus().images) {
+    if (!name.empty() && image.name != name) continue;
+    found = true;
+    sum += image.dirty_bytes;
+  }
+  if (!found) return absl::NotFoundError(absl::StrCat("no image '", name, "'"));
+  return sum;
+}
+
+absl::StatusOr<ImageStatus> ControlProtocol::FindImage(
+    const std::string& name) {
+  for (ImageStatus& image : target_.GetStatus().images) {
+    if (image.name == name) return std::move(image);
+  }
+  return absl::NotFoundError(absl::StrCat("no image '", name, "'"));
+}
+
+Json ErrorToJson(const absl::Status& status) {
+  return {{"ok", false},
+          {"error",
+           {{"code", absl::StatusCodeToString(status.code())},
+            {"message", std::string(status.message())}}}};
+}
+
+absl::Status StatusFromJson(const Json& answer) {
+  if (!answer.is_object()) {
+    return absl::InternalError("the answer is not a JSON object");
+  }
+  if (BooleanMember(answer, "ok")) return absl::OkStatus();
+  const auto error = answer.find("error");
+  if (error == answer.end() || !error->is_object()) {
+    return absl::InternalError("the answer has neither ok nor error");
+  }
+  const std::string code = StringMember(*error, "code").value_or("");
+  const std::string message = StringMember(*error, "message").value_or("");
+  for (int i = 1; i <= static_cast<int>(absl::StatusCode::kUnauthenticated);
+       ++i) {
+    const auto candidate = static_cast<absl::StatusCode>(i);
+    if (absl::StatusCodeToString(candidate) == code) {
+      return absl::Status(candidate, message);
+    }
+  }
+  return absl::UnknownError(message);
+}
+
+}  // namespace pcachefs

@@ -1,0 +1,95 @@
+// The language of MOUNT/.pcache/control: one JSON object in, one out.
+//
+//   {"verb":"status"}                        -> {"ok":true,"status":{...}}
+//   {"verb":"list"}                          -> {"ok":true,"images":[...]}
+//   {"verb":"flush","name":"vm1"}            -> {"ok":true,"operation":7}
+//   {"verb":"drain"}                         -> {"ok":true,"operation":8}
+//   {"verb":"operation","operation":8}       -> {"ok":true,"operation":8,
+//        "verb":"drain","name":"","done":false,"dirty_bytes":...,
+//        "start_dirty_bytes":...,"seconds":...}
+//   {"verb":"get","name":"vm1","key":"gc_percent"}
+//                              -> {"ok":true,"name":..,"values":{..}}
+//   {"verb":"set","name":"vm1","key":"gc_percent","value":50}
+//   {"verb":"stop","force":false}            -> {"ok":true,"pid":123}
+//
+// Whatever goes wrong:
+// {"ok":false,"error":{"code":"NOT_FOUND","message":".."}}. What may take long
+// is begun, and its end is asked for with "operation", so that no answer is
+// ever waited for in the kernel. A stop begins when the file it was written to
+// is closed.
+//
+// Thread-safe.
+
+#ifndef PCACHEFS_FUSE_CONTROL_PROTOCOL_H_
+#define PCACHEFS_FUSE_CONTROL_PROTOCOL_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
+#include "fuse/control_target.h"
+#include "fuse/status_json.h"
+
+namespace pcachefs {
+
+struct ControlAnswer {
+  std::string text;  // a line of JSON with its end
+  bool begins_stop = false;
+};
+
+class ControlProtocol {
+ public:
+  static constexpr size_t kMaxRequestSize = 64 * 1024;
+  // Ended operations are remembered until so many newer ones have begun.
+  static constexpr size_t kMaxOperations = 256;
+
+  // `target` outlives the protocol.
+  explicit ControlProtocol(ControlTarget& target) : target_(target) {}
+
+  // May wait for the cache device (set), not for backing devices.
+  ControlAnswer Handle(absl::string_view request);
+
+ private:
+  struct Operation;
+  using Verb = absl::StatusOr<Json> (ControlProtocol::*)(const Json& request);
+  static const std::map<std::string, Verb>& Verbs();
+
+  absl::StatusOr<Json> Dispatch(const Json& request);
+  absl::StatusOr<Json> Status(const Json& request);
+  absl::StatusOr<Json> List(const Json& request);
+  absl::StatusOr<Json> Flush(const Json& request);
+  absl::StatusOr<Json> Drain(const Json& request);
+  absl::StatusOr<Json> Poll(const Json& request);
+  absl::StatusOr<Json> Get(const Json& request);
+  absl::StatusOr<Json> Set(const Json& request);
+  absl::StatusOr<Json> Stop(const Json& request);
+
+  // NotFound if `name` is neither empty nor that of an image.
+  absl::StatusOr<uint64_t> DirtyBytes(const std::string& name);
+  absl::StatusOr<ImageStatus> FindImage(const std::string& name);
+  absl::StatusOr<std::shared_ptr<Operation>> BeginOperation(
+      const std::string& verb, const Json& request);
+
+  ControlTarget& target_;
+  absl::Mutex mutex_;
+  uint64_t last_operation_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::map<uint64_t, std::shared_ptr<Operation>> operations_
+      ABSL_GUARDED_BY(mutex_);
+};
+
+// The answer that stands for an error.
+Json ErrorToJson(const absl::Status& status);
+// What ErrorToJson was made from, as far as it can be told; OK for answers that
+// are no errors.
+absl::Status StatusFromJson(const Json& answer);
+
+}  // namespace pcachefs
+
+#endif  // PCACHEFS_FUSE_CONTROL_PROTOCOL_H_

@@ -1,0 +1,81 @@
+// The mounted file system: images and the control tree over a Cache.
+//
+// Owned by whoever mounts it; outlives its FuseServer. `cache` outlives it.
+// Thread-safe.
+
+#ifndef PCACHEFS_FUSE_FILE_SYSTEM_H_
+#define PCACHEFS_FUSE_FILE_SYSTEM_H_
+
+#include <sys/stat.h>
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "core/cache.h"
+#include "core/cached_image.h"
+#include "core/status.h"
+#include "fuse/control_target.h"
+#include "fuse/control_tree.h"
+#include "fuse/image_directory.h"
+#include "fuse/image_requests.h"
+#include "fuse/inode.h"
+#include "fuse/server_facts.h"
+
+namespace pcachefs {
+
+class FileSystem : public ControlTarget {
+ public:
+  // `facts` is asked for every status; `begin_stop` is called when somebody
+  // wants the daemon to stop, possibly more than once, on a thread that serves
+  // the mount: it must not wait for the stop.
+  FileSystem(Cache& cache, absl::AnyInvocable<ServerFacts()> facts,
+             absl::AnyInvocable<void()> begin_stop);
+
+  // Shows an attached image.
+  absl::Status AddImage(CachedImage& image);
+
+  ImageDirectory& directory() { return directory_; }
+  ControlTree& control_tree() { return control_tree_; }
+  ImageRequests& image_requests() { return image_requests_; }
+
+  // What stat shows; NotFound if there is no such node.
+  absl::StatusOr<struct stat> Attributes(Inode inode);
+  // Bytes of all images.
+  uint64_t TotalSize();
+
+  CacheStatus GetStatus() override;
+  ServerFacts GetFacts() override;
+  void Flush(const std::string& name, Done done) override;
+  void Drain(const std::string& name, Done done) override;
+  absl::Status SetGcPercent(const std::string& name, int percent) override;
+  absl::Status MayStop(bool force) override;
+  void BeginStop() override;
+
+ private:
+  using ImageOperation = void (CachedImage::*)(CachedImage::Done);
+
+  // Calls it on one image, or on all.
+  void ForImages(const std::string& name, ImageOperation operation, Done done);
+  Ownership OwnershipNow() const;
+
+  Cache& cache_;
+  absl::Mutex facts_mutex_;
+  absl::AnyInvocable<ServerFacts()> facts_ ABSL_GUARDED_BY(facts_mutex_);
+  absl::Mutex stop_mutex_;
+  absl::AnyInvocable<void()> begin_stop_ ABSL_GUARDED_BY(stop_mutex_);
+  const absl::Time start_ = absl::Now();
+  ImageDirectory directory_;
+  ImageRequests image_requests_;
+  ControlTree control_tree_;
+};
+
+}  // namespace pcachefs
+
+#endif  // PCACHEFS_FUSE_FILE_SYSTEM_H_

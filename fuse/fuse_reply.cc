@@ -1,0 +1,164 @@
+#include "fuse/fuse_reply.h"
+
+#include <glog/logging.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "fuse/connection.h"
+#include "fuse/errno_mapping.h"
+#include "fuse/libfuse.h"
+
+namespace pcachefs {
+namespace {
+
+// The request whose handler runs, or ran last, on this thread.
+thread_local fuse_req_t current_request = nullptr;
+
+#if !PCACHEFS_HAVE_PARALLEL_DIRECT_WRITES
+// struct fuse_open_out and flags of the kernel's protocol 7.
+struct OpenOut {
+  uint64_t file_handle;
+  uint32_t flags;
+  int32_t backing_id;
+};
+constexpr uint32_t kOpenDirectIo = 1u << 0;
+constexpr uint32_t kOpenNoflush = 1u << 5;
+constexpr uint32_t kOpenParallelDirectWrites = 1u << 6;
+#endif
+
+}  // namespace
+
+FuseReply::FuseReply(fuse_req_t request) : request_(request) {
+  current_request = request;
+  Connection& connection = this->connection();
+  connection.in_flight.Begin();
+#if PCACHEFS_HAVE_FUSE_URING
+  if (fuse_req_is_uring(request) &&
+      !connection.has_seen_ring.load(std::memory_order_relaxed)) {
+    connection.has_seen_ring.store(true, std::memory_order_relaxed);
+  }
+#endif
+}
+
+FuseReply::~FuseReply() {
+  CHECK(request_ == nullptr) << "a FUSE request was dropped unanswered";
+}
+
+Connection& FuseReply::connection() const {
+  return *static_cast<Connection*>(fuse_req_userdata(request_));
+}
+
+std::span<std::byte> FuseReply::payload() const {
+#if PCACHEFS_HAVE_FUSE_URING
+  if (fuse_req_is_uring(request_)) {
+    char* bytes = nullptr;
+    size_t size = 0;
+    if (fuse_req_get_payload(request_, &bytes, &size, nullptr) == 0) {
+      return {reinterpret_cast<std::byte*>(bytes), size};
+    }
+  }
+#endif
+  return {};
+}
+
+// libfuse runs the handlers of a ring under that ring's lock, and takes the
+// same lock for an answer from elsewhere. A thread that completes requests
+// must not wait there: the handler may be waiting for room in the very queue
+// that this thread empties. Another thread waits in its stead.
+bool FuseReply::MustHandOver() const {
+#if PCACHEFS_HAVE_FUSE_URING
+  return request_ != current_request && fuse_req_is_uring(request_) &&
+         connection().ring_replier != nullptr;
+#else
+  return false;
+#endif
+}
+
+template <typename Sender>
+void FuseReply::Deliver(Sender sender) {
+  CHECK(request_ != nullptr) << "a FUSE request was answered twice";
+  Connection& connection = this->connection();
+  const bool must_hand_over = MustHandOver();
+  const fuse_req_t request = std::exchange(request_, nullptr);
+  if (must_hand_over) {
+    connection.ring_replier->Post([request, sender, &connection] {
+      sender(request);
+      connection.in_flight.End();
+    });
+    return;
+  }
+  // An error means that the kernel does not want the answer any more.
+  sender(request);
+  connection.in_flight.End();
+}
+
+void FuseReply::Error(int error) {
+  Deliver([error](fuse_req_t request) { fuse_reply_err(request, error); });
+}
+
+void FuseReply::Send(const absl::Status& status) { Error(ErrnoOf(status)); }
+
+void FuseReply::Entry(const fuse_entry_param& entry) {
+  Deliver([entry](fuse_req_t request) { fuse_reply_entry(request, &entry); });
+}
+
+void FuseReply::Attributes(const struct stat& attributes,
+                           double timeout_seconds) {
+  Deliver([attributes, timeout_seconds](fuse_req_t request) {
+    fuse_reply_attr(request, &attributes, timeout_seconds);
+  });
+}
+
+void FuseReply::Open(const fuse_file_info& info, bool parallel_writes) {
+#if PCACHEFS_HAVE_PARALLEL_DIRECT_WRITES
+  fuse_file_info answer = info;
+  answer.parallel_direct_writes = parallel_writes;
+  Deliver([answer](fuse_req_t request) { fuse_reply_open(request, &answer); });
+#else
+  if (!parallel_writes) {
+    return Deliver(
+        [info](fuse_req_t request) { fuse_reply_open(request, &info); });
+  }
+  OpenOut out = {};
+  out.file_handle = info.fh;
+  out.flags = (info.direct_io ? kOpenDirectIo : 0) |
+              (info.noflush ? kOpenNoflush : 0) | kOpenParallelDirectWrites;
+  Deliver([out](fuse_req_t request) {
+    fuse_reply_buf(request, reinterpret_cast<const char*>(&out), sizeof(out));
+  });
+#endif
+}
+
+void FuseReply::Data(std::span<const std::byte> bytes) {
+  Deliver([bytes](fuse_req_t request) {
+    fuse_reply_buf(request, reinterpret_cast<const char*>(bytes.data()),
+                   bytes.size());
+  });
+}
+
+void FuseReply::Written(size_t length) {
+  Deliver([length](fuse_req_t request) { fuse_reply_write(request, length); });
+}
+
+void FuseReply::Statfs(const struct statvfs& statistics) {
+  Deliver([statistics](fuse_req_t request) {
+    fuse_reply_statfs(request, &statistics);
+  });
+}
+
+void FuseReply::Offset(uint64_t offset) {
+  Deliver([offset](fuse_req_t request) { fuse_reply_lseek(request, offset); });
+}
+
+void FuseReply::None() {
+  Deliver([](fuse_req_t request) { fuse_reply_none(request); });
+}
+
+}  // namespace pcachefs

@@ -1,0 +1,77 @@
+// The obligation to answer one FUSE request, exactly once.
+//
+//   void Read(FuseReply reply, ...) {
+//     if (bad) return reply.Error(EINVAL);
+//     image->Flush([reply = std::move(reply)](absl::Status status) mutable {
+//       reply.Send(status);
+//     });
+//   }
+//
+// Move-only; each answering method uses it up, and dropping it unanswered ends
+// the process. Made by the request's handler on the handler's thread; the
+// answer may come from any thread. Answer with no lock held: the reply may let
+// the kernel send the next request at once.
+//
+// It is as large as a pointer, so that a callback holding it and one more word
+// needs no allocation.
+
+#ifndef PCACHEFS_FUSE_FUSE_REPLY_H_
+#define PCACHEFS_FUSE_FUSE_REPLY_H_
+
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "fuse/connection.h"
+#include "fuse/libfuse.h"
+
+namespace pcachefs {
+
+class FuseReply {
+ public:
+  // The session's user data is a Connection.
+  explicit FuseReply(fuse_req_t request);
+  ~FuseReply();
+  FuseReply(FuseReply&& other) noexcept
+      : request_(std::exchange(other.request_, nullptr)) {}
+  FuseReply& operator=(FuseReply&&) = delete;
+
+  Connection& connection() const;
+
+  // The memory of the transport itself where it has such (io_uring): holds the
+  // bytes of a WRITE, or takes those of a READ, until the answer. Empty on the
+  // classic channel.
+  std::span<std::byte> payload() const;
+
+  void Ok() { Error(0); }
+  void Error(int error);  // an errno
+  void Send(const absl::Status& status);
+  void Entry(const fuse_entry_param& entry);
+  void Attributes(const struct stat& attributes, double timeout_seconds);
+  // Takes the flags from `info`; `parallel_writes` lets the kernel send direct
+  // writes of one file at the same time.
+  void Open(const fuse_file_info& info, bool parallel_writes);
+  // The bytes are sent before the return, unless they are payload().
+  void Data(std::span<const std::byte> bytes);
+  void Written(size_t length);
+  void Statfs(const struct statvfs& statistics);
+  void Offset(uint64_t offset);
+  // FORGET has no answer.
+  void None();
+
+ private:
+  template <typename Sender>
+  void Deliver(Sender sender);
+  bool MustHandOver() const;
+
+  fuse_req_t request_;
+};
+
+}  // namespace pcachefs
+
+#endif  // PCACHEFS_FUSE_FUSE_REPLY_H_

@@ -1,0 +1,87 @@
+#include "fuse/transport.h"
+
+#include <fstream>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "fuse/libfuse.h"
+
+namespace pcachefs {
+namespace {
+
+constexpr char kParameter[] = "/sys/module/fuse/parameters/enable_uring";
+
+// What stands in the way of io_uring; empty if nothing does.
+std::string Obstacle(const TransportFacts& facts) {
+  if (!facts.library_has_uring) {
+    return absl::StrCat("this build's libfuse ", fuse_pkgversion(),
+                        " has no io_uring, 3.18 has");
+  }
+  if (!facts.kernel_has_uring) {
+    return "this kernel has no FUSE over io_uring, Linux 6.14 has";
+  }
+  if (!facts.kernel_allows_uring) {
+    return absl::StrCat("it is switched off; switch it on with: echo 1 > ",
+                        kParameter);
+  }
+  return "";
+}
+
+}  // namespace
+
+const char* Name(Transport transport) {
+  switch (transport) {
+    case Transport::kAuto:
+      return "auto";
+    case Transport::kDevFuse:
+      return "dev_fuse";
+    case Transport::kIoUring:
+      return "io_uring";
+  }
+  return "?";
+}
+
+absl::StatusOr<Transport> ParseTransport(absl::string_view name) {
+  for (const Transport transport :
+       {Transport::kAuto, Transport::kDevFuse, Transport::kIoUring}) {
+    if (name == Name(transport)) return transport;
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("got '", name, "', want auto, io_uring or dev_fuse"));
+}
+
+TransportFacts FindTransportFacts() {
+  std::ifstream parameter(kParameter);
+  char value = 0;
+  TransportFacts facts;
+  facts.library_has_uring = PCACHEFS_HAVE_FUSE_URING;
+  facts.kernel_has_uring = static_cast<bool>(parameter >> value);
+  facts.kernel_allows_uring = value == 'Y' || value == '1';
+  return facts;
+}
+
+absl::StatusOr<TransportChoice> ChooseTransport(Transport wish,
+                                                const TransportFacts& facts) {
+  const std::string obstacle = Obstacle(facts);
+  if (wish == Transport::kDevFuse) {
+    return TransportChoice{Transport::kDevFuse, "asked for"};
+  }
+  if (wish == Transport::kIoUring) {
+    if (!obstacle.empty()) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("transport io_uring: ", obstacle));
+    }
+    return TransportChoice{Transport::kIoUring, "asked for"};
+  }
+  // The parameter is off unless the administrator wanted it on.
+  if (obstacle.empty()) {
+    return TransportChoice{Transport::kIoUring, "the kernel has it enabled"};
+  }
+  return TransportChoice{Transport::kDevFuse,
+                         absl::StrCat("io_uring is not used: ", obstacle)};
+}
+
+}  // namespace pcachefs

@@ -1,0 +1,42 @@
+// How requests travel between kernel and daemon.
+
+#ifndef PCACHEFS_FUSE_TRANSPORT_H_
+#define PCACHEFS_FUSE_TRANSPORT_H_
+
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
+namespace pcachefs {
+
+enum class Transport {
+  kAuto,     // as a wish only
+  kDevFuse,  // read and write on /dev/fuse
+  kIoUring,  // FUSE over io_uring
+};
+
+// "auto", "dev_fuse", "io_uring".
+const char* Name(Transport transport);
+absl::StatusOr<Transport> ParseTransport(absl::string_view name);
+
+struct TransportFacts {
+  bool library_has_uring = false;    // libfuse 3.18 or later
+  bool kernel_has_uring = false;     // has the module parameter
+  bool kernel_allows_uring = false;  // and it is on
+};
+TransportFacts FindTransportFacts();
+
+struct TransportChoice {
+  Transport transport = Transport::kDevFuse;  // never kAuto
+  std::string reason;
+};
+
+// The one place that decides. FailedPrecondition, saying what to do, if
+// io_uring is asked for and cannot be had.
+absl::StatusOr<TransportChoice> ChooseTransport(Transport wish,
+                                                const TransportFacts& facts);
+
+}  // namespace pcachefs
+
+#endif  // PCACHEFS_FUSE_TRANSPORT_H_

@@ -1,0 +1,194 @@
+// Requests to the control file: each verb does what it says, every answer is
+// one line of JSON, and nothing that is written there does harm.
+
+#include "fuse/control_protocol.h"
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "fuse/status_json.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "test/fuse/fake_control_target.h"
+#include "test/testing/status_matchers.h"
+
+namespace pcachefs {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+class ControlProtocolTest : public testing::Test {
+ protected:
+  Json Ask(const std::string& request) {
+    const ControlAnswer answer = protocol_.Handle(request);
+    begins_stop_ = answer.begins_stop;
+    EXPECT_EQ(answer.text.find('\n'), answer.text.size() - 1);
+    Json json = Json::parse(answer.text, nullptr, false);
+    EXPECT_TRUE(json.is_object()) << answer.text;
+    return json;
+  }
+  absl::Status ErrorOf(const std::string& request) {
+    return StatusFromJson(Ask(request));
+  }
+
+  FakeControlTarget target_;
+  ControlProtocol protocol_{target_};
+  bool begins_stop_ = false;
+};
+
+TEST_F(ControlProtocolTest, StatusHasTheKeysOfTheContract) {
+  const Json status = Ask(R"({"verb":"status"})")["status"];
+
+  EXPECT_EQ(status["version"], "1.2.3");
+  EXPECT_EQ(status["transport"], "dev_fuse");
+  EXPECT_EQ(status["server"]["pid"], 4711);
+  for (const char* key :
+       {"path", "uuid", "segment_size", "segments", "segments_used", "state"}) {
+    EXPECT_TRUE(status["cache"].contains(key)) << key;
+  }
+  const Json& image = status["images"][0];
+  for (const char* key :
+       {"name", "id", "backing", "size", "mode", "order", "state", "gc_percent",
+        "cache_segs", "cache_used_segs", "dirty_bytes", "oldest_dirty_seconds",
+        "key_head", "dirty_tail", "key_tail", "read_hits", "read_misses"}) {
+    EXPECT_TRUE(image.contains(key)) << key;
+  }
+  EXPECT_EQ(image["dirty_bytes"], 8192);
+  EXPECT_EQ(image["oldest_dirty_seconds"], 1.5);
+  EXPECT_EQ(image["mode"], "writeback");
+}
+
+TEST_F(ControlProtocolTest, StatusOfOneImage) {
+  const Json answer = Ask(R"({"verb":"status","name":"vm2"})");
+
+  ASSERT_EQ(answer["status"]["images"].size(), 1u);
+  EXPECT_EQ(answer["status"]["images"][0]["name"], "vm2");
+  EXPECT_THAT(ErrorOf(R"({"verb":"status","name":"vm3"})"),
+              StatusIs(absl::StatusCode::kNotFound, HasSubstr("vm3")));
+}
+
+TEST_F(ControlProtocolTest, ListNamesAllImages) {
+  const Json answer = Ask(R"({"verb":"list"})");
+
+  ASSERT_EQ(answer["images"].size(), 2u);
+  EXPECT_EQ(answer["images"][0]["backing"], "/dev/vg0/vm1");
+  EXPECT_EQ(answer["images"][1]["state"], "degraded");
+}
+
+TEST_F(ControlProtocolTest, ADrainIsBegunAndItsEndAskedFor) {
+  EXPECT_EQ(Ask(R"({"verb":"drain","name":"vm1"})"),
+            Json({{"ok", true}, {"operation", 1}}));
+  const std::string poll = R"({"verb":"operation","operation":1})";
+  Json progress = Ask(poll);
+  EXPECT_EQ(progress["done"], false);
+  EXPECT_EQ(progress["start_dirty_bytes"], 8192);
+
+  target_.status.images[0].dirty_bytes = 0;
+  target_.draining.at(0)(absl::OkStatus());
+
+  progress = Ask(poll);
+  EXPECT_EQ(progress["done"], true);
+  EXPECT_EQ(progress["dirty_bytes"], 0);
+  EXPECT_THAT(target_.calls, ElementsAre("drain vm1"));
+}
+
+TEST_F(ControlProtocolTest, AFailedDrainTellsWhy) {
+  Ask(R"({"verb":"drain"})");
+  target_.draining.at(0)(absl::UnavailableError("backing device: gone"));
+
+  EXPECT_THAT(ErrorOf(R"({"verb":"operation","operation":1})"),
+              StatusIs(absl::StatusCode::kUnavailable, "backing device: gone"));
+}
+
+TEST_F(ControlProtocolTest, UnknownImagesAreNotDrained) {
+  EXPECT_THAT(ErrorOf(R"({"verb":"drain","name":"vm3"})"),
+              StatusIs(absl::StatusCode::kNotFound));
+  EXPECT_THAT(target_.calls, IsEmpty());
+}
+
+TEST_F(ControlProtocolTest, OldOperationsAreForgotten) {
+  for (size_t i = 0; i <= ControlProtocol::kMaxOperations; ++i) {
+    Ask(R"({"verb":"flush"})");
+  }
+
+  EXPECT_THAT(ErrorOf(R"({"verb":"operation","operation":1})"),
+              StatusIs(absl::StatusCode::kNotFound));
+  EXPECT_THAT(ErrorOf(R"({"verb":"operation","operation":2})"), IsOk());
+}
+
+TEST_F(ControlProtocolTest, SettingsAreReadAndSet) {
+  EXPECT_EQ(Ask(R"({"verb":"get","name":"vm1"})")["values"],
+            Json({{"gc_percent", "70"}, {"cache_mode", "writeback"}}));
+  for (const char* value : {"50", "\"50\""}) {
+    target_.status.images[0].gc_percent = 70;
+    const Json answer =
+        Ask(std::string(R"({"verb":"set","name":"vm1","key":"gc_percent",)") +
+            "\"value\":" + value + "}");
+    EXPECT_EQ(answer["values"], Json({{"gc_percent", "50"}}));
+  }
+}
+
+TEST_F(ControlProtocolTest, BadSettingsAreRefused) {
+  const std::string set = R"({"verb":"set","name":"vm1",)";
+  EXPECT_THAT(ErrorOf(set + R"("key":"gc_percent","value":91})"),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("got '91', want 0..90")));
+  EXPECT_THAT(ErrorOf(set + R"("key":"gc_percent","value":[]})"),
+              StatusIs(absl::StatusCode::kInvalidArgument));
+  EXPECT_THAT(ErrorOf(set + R"("key":"speed","value":"11"})"),
+              StatusIs(absl::StatusCode::kNotFound));
+  EXPECT_THAT(ErrorOf(set + R"("key":"cache_mode","value":"writeback"})"),
+              IsOk());
+  EXPECT_THAT(ErrorOf(set + R"("key":"cache_mode","value":"passthrough"})"),
+              StatusIs(absl::StatusCode::kUnimplemented));
+  EXPECT_THAT(target_.calls, IsEmpty());
+}
+
+TEST_F(ControlProtocolTest, AStopIsRefusedWhileImagesAreOpen) {
+  EXPECT_THAT(
+      ErrorOf(R"({"verb":"stop"})"),
+      StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("vm1")));
+  EXPECT_FALSE(begins_stop_);
+  EXPECT_EQ(Ask(R"({"verb":"stop","force":true})")["pid"], 4711);
+  EXPECT_TRUE(begins_stop_);
+  EXPECT_THAT(target_.calls, IsEmpty());
+}
+
+TEST_F(ControlProtocolTest, WhatIsNoRequestIsAnsweredWithAnError) {
+  for (const std::string& request :
+       {std::string(), std::string("\0", 1), std::string("["),
+        std::string("[]"), std::string("17"), std::string("{"),
+        std::string("{}"), std::string(R"({"verb":7})"),
+        std::string(R"({"verb":"format"})"),
+        std::string(R"({"verb":"status","name":{}})"),
+        std::string(R"({"verb":"operation"})"),
+        std::string(R"({"verb":"operation","operation":-1})"),
+        std::string(R"({"verb":"operation","operation":"1"})"),
+        std::string("{\"verb\":\"\xff\"}"), std::string(1 << 15, '['),
+        std::string(ControlProtocol::kMaxRequestSize + 1, ' ')}) {
+    EXPECT_FALSE(ErrorOf(request).ok()) << request.substr(0, 80);
+    EXPECT_FALSE(begins_stop_);
+  }
+  EXPECT_THAT(target_.calls, IsEmpty());
+}
+
+TEST_F(ControlProtocolTest, NamesThatAreNoUtf8DoNotBreakTheAnswer) {
+  target_.status.path = "/cache/\xff";
+
+  EXPECT_EQ(Ask(R"({"verb":"status"})")["status"]["cache"]["path"],
+            "/cache/\xef\xbf\xbd");
+}
+
+TEST(StatusFromJson, GivesErrorsBack) {
+  const absl::Status error = absl::DataLossError("bad segment 7");
+
+  EXPECT_EQ(StatusFromJson(ErrorToJson(error)), error);
+  EXPECT_THAT(StatusFromJson(Json({{"ok", true}})), IsOk());
+  EXPECT_FALSE(StatusFromJson(Json::array()).ok());
+  EXPECT_FALSE(StatusFromJson(Json::object()).ok());
+}
+
+}  // namespace
+}  // namespace pcachefs

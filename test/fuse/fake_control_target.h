@@ -1,0 +1,70 @@
+// A daemon for tests of the control tree: two images, one of them dirty.
+
+#ifndef PCACHEFS_TEST_FUSE_FAKE_CONTROL_TARGET_H_
+#define PCACHEFS_TEST_FUSE_FAKE_CONTROL_TARGET_H_
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "core/status.h"
+#include "fuse/control_target.h"
+#include "fuse/server_facts.h"
+
+namespace pcachefs {
+
+class FakeControlTarget : public ControlTarget {
+ public:
+  FakeControlTarget() {
+    status.path = "/var/cache/fast";
+    status.segment_size = 16 << 20;
+    status.segments = 640;
+    status.segments_used = 12;
+    status.images.resize(2);
+    status.images[0].name = "vm1";
+    status.images[0].backing = "/dev/vg0/vm1";
+    status.images[0].size = 1 << 30;
+    status.images[0].gc_percent = 70;
+    status.images[0].dirty_bytes = 8192;
+    status.images[0].oldest_dirty = absl::Milliseconds(1500);
+    status.images[0].counters.reads = 11;
+    status.images[1].name = "vm2";
+    status.images[1].id = ImageId(1);
+    status.images[1].state = HealthState::kDegraded;
+    facts.version = "1.2.3";
+    facts.transport = "dev_fuse";
+    facts.pid = 4711;
+  }
+
+  CacheStatus GetStatus() override { return status; }
+  ServerFacts GetFacts() override { return facts; }
+  void Flush(const std::string& name, Done done) override {
+    calls.push_back("flush " + name);
+    done(absl::OkStatus());
+  }
+  void Drain(const std::string& name, Done done) override {
+    calls.push_back("drain " + name);
+    draining.push_back(std::move(done));
+  }
+  absl::Status SetGcPercent(const std::string& name, int percent) override {
+    calls.push_back("gc_percent " + name);
+    status.images[name == "vm2"].gc_percent = percent;
+    return absl::OkStatus();
+  }
+  absl::Status MayStop(bool force) override {
+    return force ? absl::OkStatus()
+                 : absl::FailedPreconditionError("in use: vm1");
+  }
+  void BeginStop() override { calls.push_back("stop"); }
+
+  CacheStatus status;
+  ServerFacts facts;
+  std::vector<std::string> calls;
+  std::vector<Done> draining;  // not yet ended
+};
+
+}  // namespace pcachefs
+
+#endif  // PCACHEFS_TEST_FUSE_FAKE_CONTROL_TARGET_H_
