@@ -155,9 +155,9 @@ absl::StatusOr<ImageId> CacheCore::Create(const std::string& name,
           : DivideRoundingUp(options.cache_size, geometry_.segment_size());
   if (share > unassigned || share < kMinShare) {
     return absl::ResourceExhaustedError(absl::StrCat(
-        "image ", name, ": share of the cache: got ", share,
-        " segments, want ", kMinShare, " to ", unassigned, " (of ",
-        geometry_.segment_size(), " bytes each)"));
+        "image ", name, ": share of the cache: got ", share, " segments of ",
+        geometry_.segment_size(), " bytes, want at least ", kMinShare, " of ",
+        unassigned, " that no image's share takes"));
   }
   ImageId id(0);
   while (known_.contains(id)) id = ImageId(id.value() + 1);

@@ -31,6 +31,19 @@ absl::Status CheckWritable(ImageCore& core) {
       absl::StrCat("image ", core.name(), ": opened read-only"));
 }
 
+bool IsDirtyPayload(ImageCore& core, const KeyIndex::Piece& piece) {
+  const CachePosition position =
+      core.payload().PositionOf(piece.source.media_sector());
+  const Segment& segment = core.table().segment(position.segment);
+  const uint32_t begin = position.offset.value();
+  const uint32_t end = begin + piece.length * kSectorSize;
+  for (uint32_t at = RoundDown(begin, kBlockSize); at < end;
+       at += kBlockSize) {
+    if (segment.dirty(at / kBlockSize)) return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 CachedImage::CachedImage(std::unique_ptr<ImageCore> core)
@@ -94,7 +107,9 @@ absl::StatusOr<CachedImage::Extent> CachedImage::FindExtent(
   const uint64_t in_stripe = begin.value() % kStripeSize;
   const ImageRange range = {
       begin, std::min(kStripeSize - in_stripe, core_->size() - begin.value())};
-  bool cached = false;
+  // Clean data says no more than the backing device does, where a hole that was
+  // read is still a hole.
+  bool told = false;
   Extent extent = {.length = range.length};
   ForEachSlice(range, [&](const ShardSlice& slice) {
     Shard& shard = core_->shards()[slice.shard];
@@ -105,14 +120,15 @@ absl::StatusOr<CachedImage::Extent> CachedImage::FindExtent(
           if (!std::exchange(first, false)) return;
           const uint64_t gap =
               uint64_t{piece.start - slice.start} * kSectorSize;
-          cached = gap == 0;
           extent.length =
-              cached ? uint64_t{piece.length} * kSectorSize : gap;
-          extent.is_hole =
-              cached && piece.source.kind() == PieceSource::Kind::kZero;
+              gap == 0 ? uint64_t{piece.length} * kSectorSize : gap;
+          if (gap != 0) return;
+          extent.is_hole = piece.source.kind() == PieceSource::Kind::kZero;
+          told = piece.source.kind() != PieceSource::Kind::kPayload ||
+                 IsDirtyPayload(*core_, piece);
         });
   });
-  if (!cached) {
+  if (!told) {
     ASSIGN_OR_RETURN(const BackingDevice::Extent behind,
                      core_->backing().FindExtent(begin.value()));
     extent.length = std::min(extent.length, behind.length);

@@ -60,6 +60,12 @@ absl::StatusOr<FileDescriptor> OpenBuffered(const std::string& spec,
   const bool claim = S_ISBLK(status.st_mode) && !read_only;
   FileDescriptor file =
       OpenFile(spec, (read_only ? O_RDONLY : O_RDWR) | (claim ? O_EXCL : 0));
+  int is_read_only = 0;
+  if (file.is_open() && claim &&
+      ioctl(file.get(), BLKROGET, &is_read_only) == 0 && is_read_only != 0) {
+    // The kernel lets it be opened for writing and fails the writes.
+    return OpenError(spec, read_only, EROFS);
+  }
   if (file.is_open()) return file;
   if (claim && errno == EBUSY) return ClaimedError(spec);
   return OpenError(spec, read_only, errno);
