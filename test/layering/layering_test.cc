@@ -160,7 +160,8 @@ TEST_P(LayerTest, IncludesPointDown) {
   EXPECT_GT(files, 0);
 }
 
-INSTANTIATE_TEST_SUITE_P(All, LayerTest, ::testing::Values("iobackend", "meta"),
+INSTANTIATE_TEST_SUITE_P(All, LayerTest,
+                         ::testing::Values("core", "iobackend", "meta"),
                          [](const auto& info) { return info.param; });
 
 }  // namespace
