@@ -30,17 +30,20 @@ ImageRange Clamp(const CachedImage& image, uint64_t offset, uint64_t length) {
   return {ImageOffset(offset), std::min(length, size - offset)};
 }
 
+// The kernel has the memory back with the answer.
 void ReadIntoPayload(CachedImage& image, ImageRange range, FuseReply reply) {
   const std::span<std::byte> out = reply.payload().first(range.length);
   const uint32_t length = static_cast<uint32_t>(range.length);
-  image.Read(range, out,
-             [reply = std::move(reply), length](absl::Status status) mutable {
-               if (!status.ok()) return reply.Send(status);
-               reply.Data(reply.payload().first(length));
-             },
-             CachedImage::Buffer::kUntilAnswered);
+  image.Read(
+      range, out,
+      [reply = std::move(reply), length](absl::Status status) mutable {
+        if (!status.ok()) return reply.Send(status);
+        reply.Data(reply.payload().first(length));
+      },
+      CachedImage::Buffer::kUntilAnswered);
 }
 
+// The buffer lives as long as the callback.
 void ReadIntoBuffer(CachedImage& image, ImageRange range, ReadBuffer buffer,
                     FuseReply reply) {
   const std::span<std::byte> out = buffer->bytes();
