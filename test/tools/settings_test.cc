@@ -1,0 +1,82 @@
+// The settings table: defaults, values, and one clear line for what is wrong.
+
+#include "tools/settings.h"
+
+#include <set>
+#include <string>
+
+#include "absl/status/status.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "test/testing/status_matchers.h"
+
+namespace pcachefs {
+namespace {
+
+using ::testing::HasSubstr;
+
+TEST(Settings, NamesAreUnique) {
+  std::set<std::string> names;
+  for (const Setting& setting : AllSettings()) {
+    EXPECT_TRUE(names.insert(setting.name).second) << setting.name;
+    EXPECT_EQ(FindSetting(setting.name), &setting);
+  }
+  EXPECT_EQ(FindSetting("no_such"), nullptr);
+}
+
+TEST(Settings, DefaultsAreThoseOfTheContract) {
+  const auto settings = ReadSettings({});
+  ASSERT_THAT(settings, IsOk());
+  EXPECT_EQ(settings->mode, CacheMode::kWriteback);
+  EXPECT_EQ(settings->order, WritebackOrder::kStrict);
+  EXPECT_EQ(settings->transport, Transport::kAuto);
+  EXPECT_FALSE(settings->foreground);
+}
+
+TEST(Settings, ReadsEveryKind) {
+  const auto settings = ReadSettings({{"cache", "/c"},
+                                      {"cache_size", "10G"},
+                                      {"backing", "vm1=/b"},
+                                      {"gc_percent", "0"},
+                                      {"transport", "dev_fuse"},
+                                      {"threads", "4"},
+                                      {"allow_other", "true"},
+                                      {"read_only", "1"}});
+  ASSERT_THAT(settings, IsOk());
+  EXPECT_EQ(settings->cache, "/c");
+  EXPECT_EQ(settings->cache_size, uint64_t{10} << 30);
+  EXPECT_EQ(settings->backing[0].name, "vm1");
+  EXPECT_EQ(settings->gc_percent, 0);
+  EXPECT_EQ(settings->transport, Transport::kDevFuse);
+  EXPECT_EQ(settings->threads, 4);
+  EXPECT_TRUE(settings->allow_other);
+  EXPECT_TRUE(settings->read_only);
+}
+
+TEST(Settings, BadValuesAreNamed) {
+  const std::pair<const char*, const char*> kBad[] = {
+      {"cache", ""},        {"cache_size", "0"},  {"cache_size", "10Q"},
+      {"gc_percent", "91"}, {"gc_percent", "-1"}, {"gc_percent", ""},
+      {"threads", "0"},     {"threads", "65"},    {"transport", "tcp"},
+      {"mode", "fast"},     {"order", "random"},  {"foreground", "perhaps"},
+      {"backing", "vm1"}};
+  for (const auto& [name, value] : kBad) {
+    EXPECT_THAT(ReadSettings({{name, value}}),
+                StatusIs(absl::StatusCode::kInvalidArgument,
+                         HasSubstr(std::string(name) + ": ")))
+        << name << "=" << value;
+  }
+  EXPECT_THAT(ReadSettings({{"cash", "/c"}}),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("unknown setting 'cash'")));
+}
+
+TEST(Settings, WhatComesLaterIsRefusedByName) {
+  EXPECT_THAT(ReadSettings({{"mode", "writethrough"}}),
+              StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("mode: ")));
+  EXPECT_THAT(ReadSettings({{"order", "relaxed"}}),
+              StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("order: ")));
+}
+
+}  // namespace
+}  // namespace pcachefs

@@ -1,0 +1,29 @@
+#include "tools/commands/draining.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "fuse/status_json.h"
+#include "tools/commands/output.h"
+#include "tools/control_client.h"
+#include "tools/progress_bar.h"
+
+namespace pcachefs {
+
+absl::StatusOr<Json> DrainWithProgress(const ControlClient& client,
+                                       const std::string& name) {
+  ProgressBar bar("drain");
+  const auto show = [&bar](const Json& answer) {
+    const uint64_t total = NumberOf(answer, "start_dirty_bytes");
+    // Writes that come meanwhile may make it more than at the start.
+    const uint64_t left = std::min(NumberOf(answer, "dirty_bytes"), total);
+    bar.Update(answer.value("done", false) ? total : total - left, total,
+               absl::Seconds(answer.value("seconds", 0.0)));
+  };
+  return client.RunOperation({{"verb", "drain"}, {"name", name}}, show);
+}
+
+}  // namespace pcachefs

@@ -1,0 +1,21 @@
+// Draining with a progress bar, for the verbs that drain.
+
+#ifndef PCACHEFS_TOOLS_COMMANDS_DRAINING_H_
+#define PCACHEFS_TOOLS_COMMANDS_DRAINING_H_
+
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "fuse/status_json.h"
+#include "tools/control_client.h"
+
+namespace pcachefs {
+
+// Returns when what was dirty at the call is written back; the daemon's last
+// answer. An empty name means all images.
+absl::StatusOr<Json> DrainWithProgress(const ControlClient& client,
+                                       const std::string& name);
+
+}  // namespace pcachefs
+
+#endif  // PCACHEFS_TOOLS_COMMANDS_DRAINING_H_

@@ -1,0 +1,42 @@
+#include "tools/commands/list.h"
+
+#include "absl/status/statusor.h"
+#include "fuse/status_json.h"
+#include "meta/status_macros.h"
+#include "tools/commands/command.h"
+#include "tools/commands/output.h"
+#include "tools/control_client.h"
+#include "tools/text_table.h"
+
+namespace pcachefs {
+namespace {
+
+absl::StatusOr<int> Run(const Arguments& arguments) {
+  const ControlClient client(arguments.Word(0));
+  ASSIGN_OR_RETURN(const Json answer, client.Call({{"verb", "list"}}));
+  if (arguments.json()) {
+    PrintJson(answer);
+    return 0;
+  }
+  TextTable table({"NAME", ">SIZE", "MODE", "STATE", ">DIRTY", "BACKING"});
+  for (const Json& image : answer["images"]) {
+    table.AddRow({TextOf(image, "name"), SizeOf(image, "size"),
+                  TextOf(image, "mode"), TextOf(image, "state"),
+                  SizeOf(image, "dirty_bytes"), TextOf(image, "backing")});
+  }
+  PrintText(table.ToString());
+  return 0;
+}
+
+}  // namespace
+
+Command ListCommand() {
+  return {.name = "list",
+          .usage = "MOUNT",
+          .help = "Lists the images that are served at MOUNT.",
+          .min_words = 1,
+          .max_words = 1,
+          .run = Run};
+}
+
+}  // namespace pcachefs

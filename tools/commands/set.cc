@@ -1,0 +1,45 @@
+#include "tools/commands/set.h"
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "fuse/status_json.h"
+#include "meta/status_macros.h"
+#include "tools/commands/command.h"
+#include "tools/commands/output.h"
+#include "tools/control_client.h"
+
+namespace pcachefs {
+namespace {
+
+absl::StatusOr<int> Run(const Arguments& arguments) {
+  const std::string assignment = arguments.Word(2);
+  const size_t equals = assignment.find('=');
+  if (equals == std::string::npos || equals == 0) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "got '", assignment, "', want KEY=VALUE such as gc_percent=50"));
+  }
+  const ControlClient client(arguments.Word(0));
+  ASSIGN_OR_RETURN(const Json answer,
+                   client.Call({{"verb", "set"},
+                                {"name", arguments.Word(1)},
+                                {"key", assignment.substr(0, equals)},
+                                {"value", assignment.substr(equals + 1)}}));
+  if (arguments.json()) PrintJson(answer);
+  return 0;
+}
+
+}  // namespace
+
+Command SetCommand() {
+  return {.name = "set",
+          .usage = "MOUNT NAME KEY=VALUE",
+          .help = "Changes a setting of an image, for good: gc_percent=0..90.",
+          .min_words = 3,
+          .max_words = 3,
+          .run = Run};
+}
+
+}  // namespace pcachefs

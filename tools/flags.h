@@ -1,0 +1,36 @@
+// The daemon's command line: flags made from the settings table, -o options,
+// and the mountpoint.
+
+#ifndef PCACHEFS_TOOLS_FLAGS_H_
+#define PCACHEFS_TOOLS_FLAGS_H_
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "tools/settings.h"
+
+namespace pcachefs {
+
+struct CommandLine {
+  bool wants_help = false;
+  bool wants_version = false;
+  Settings settings;  // valid if neither is wanted
+};
+
+// To be called once. Flags that gflags knows to be wrong end the program there
+// and then, with one line and exit code 2; the other errors are returned. A
+// flag wins over the same setting in -o.
+absl::StatusOr<CommandLine> ParseCommandLine(
+    std::vector<std::string> arguments);
+
+std::string HelpText();
+
+// Joins the values of several --backing flags, which gflags would let the last
+// one win.
+void JoinBackingFlags(std::vector<std::string>& arguments);
+
+}  // namespace pcachefs
+
+#endif  // PCACHEFS_TOOLS_FLAGS_H_

@@ -1,0 +1,128 @@
+#include "tools/open_cache.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "core/cache.h"
+#include "core/clock.h"
+#include "core/options.h"
+#include "iobackend/backing_device.h"
+#include "iobackend/open_device.h"
+#include "meta/records.h"
+#include "meta/status_macros.h"
+#include "tools/image_specs.h"
+#include "tools/settings.h"
+
+namespace pcachefs {
+namespace {
+
+absl::Status FormatNew(const Settings& settings, CacheDevice& device,
+                       Clock& clock) {
+  FormatOptions options;
+  options.segment_size = settings.segment_size;
+  if (settings.gc_percent >= 0) {
+    options.gc_percent = static_cast<uint8_t>(settings.gc_percent);
+  }
+  return Cache::Format(device, options, clock);
+}
+
+ImageOptions OptionsForNew(const Settings& settings) {
+  ImageOptions options;
+  options.mode = settings.mode;
+  options.order = settings.order;
+  options.gc_percent = settings.gc_percent;
+  options.cache_size = settings.image_cache_size;
+  options.read_only = settings.read_only;
+  return options;
+}
+
+ImageOptions OptionsForKnown(const Settings& settings,
+                             const ImageRecord& record) {
+  ImageOptions options;
+  options.mode = record.mode;
+  options.order = record.order;
+  options.gc_percent = record.gc_percent;
+  options.read_only = settings.read_only;
+  return options;
+}
+
+absl::Status AttachImage(const Settings& settings, const ImageSpec& image,
+                         const ImageOptions& options, Cache& cache) {
+  BackingDeviceOptions backing_options;
+  backing_options.read_only = settings.read_only;
+  absl::StatusOr<std::unique_ptr<BackingDevice>> backing =
+      OpenBackingDevice(image.spec, backing_options);
+  if (!backing.ok()) {
+    return absl::Status(
+        backing.status().code(),
+        absl::StrCat("image ", image.name, ": ", backing.status().message()));
+  }
+  return cache.Attach(image.name, *std::move(backing), options).status();
+}
+
+}  // namespace
+
+absl::StatusOr<OpenedCache> OpenCache(const Settings& settings, Clock& clock) {
+  CacheDeviceOptions device_options;
+  device_options.create_size = settings.cache_size;
+  absl::StatusOr<OpenedCacheDevice> device =
+      OpenCacheDevice(settings.cache, device_options);
+  if (absl::IsNotFound(device.status())) {
+    return absl::NotFoundError(absl::StrCat(
+        device.status().message(), "; --cache_size=SIZE would make it"));
+  }
+  if (!device.ok()) return device.status();
+  absl::Cleanup remove = [&] {
+    if (device->created) unlink(settings.cache.c_str());
+  };
+
+  OpenedCache opened = {.device = std::move(device->device),
+                        .created = device->created};
+  // What is no cache is refused by name, with the command that makes it one.
+  RETURN_IF_ERROR(opened.created ? FormatNew(settings, *opened.device, clock)
+                                 : Cache::Inspect(*opened.device));
+  ASSIGN_OR_RETURN(opened.cache,
+                   Cache::Open(*opened.device, CacheOptions(), clock));
+  std::move(remove).Cancel();
+  return opened;
+}
+
+absl::Status AttachImages(const Settings& settings, Cache& cache) {
+  std::vector<ImageSpec> wanted = settings.backing;
+  for (const ImageRecord& record : cache.KnownImages()) {
+    const auto named = std::find_if(
+        wanted.begin(), wanted.end(),
+        [&](const ImageSpec& image) { return image.name == record.name; });
+    if (named == wanted.end() && record.state == ImageState::kDetached) {
+      continue;
+    }
+    // Another way to the same device is welcome; Attach compares identities.
+    const ImageSpec image = named != wanted.end()
+                                ? *named
+                                : ImageSpec{record.name, record.backing_spec};
+    if (named != wanted.end()) wanted.erase(named);
+    RETURN_IF_ERROR(
+        AttachImage(settings, image, OptionsForKnown(settings, record), cache));
+  }
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    ImageOptions options = OptionsForNew(settings);
+    if (options.cache_size == 0) {
+      // An even share of what is free, among those named here.
+      options.cache_size = cache.unassigned_bytes() / (wanted.size() - i);
+    }
+    RETURN_IF_ERROR(AttachImage(settings, wanted[i], options, cache));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace pcachefs

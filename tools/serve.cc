@@ -1,0 +1,155 @@
+#include "tools/serve.h"
+
+#include <glog/logging.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "core/cache.h"
+#include "core/cached_image.h"
+#include "fuse/file_system.h"
+#include "fuse/fuse_operations.h"
+#include "fuse/fuse_server.h"
+#include "fuse/process_protection.h"
+#include "fuse/server_facts.h"
+#include "meta/status_macros.h"
+#include "tools/gflags_exit.h"
+#include "tools/open_cache.h"
+#include "tools/settings.h"
+#include "tools/signal_watcher.h"
+#include "tools/start_report.h"
+#include "tools/system_clock.h"
+#include "tools/version.h"
+
+namespace pcachefs {
+namespace {
+
+// The daemon's parts, in the order of their making.
+class Daemon {
+ public:
+  Daemon(const Settings& settings, StartReport& report)
+      : settings_(settings), report_(report) {}
+
+  absl::Status Run() {
+    protection_ = ProtectProcess();
+    ASSIGN_OR_RETURN(opened_, OpenCache(settings_, clock_));
+    absl::Cleanup undo = [this] { UndoStart(); };
+    RETURN_IF_ERROR(AttachImages(settings_, *opened_.cache));
+    WarnIfVolatile();
+    RETURN_IF_ERROR(Mount());
+
+    SignalWatcher signals([this] { server_->Stop(); });
+    const absl::Status served = server_->Serve([this] { BecomeReady(); });
+    if (absl::IsDeadlineExceeded(served)) ExitAtOnce(served);
+    if (!is_ready_) {
+      return served.ok()
+                 ? absl::CancelledError("was stopped before the mount answered")
+                 : served;
+    }
+    std::move(undo).Cancel();
+    const absl::Status closed = opened_.cache->Close();
+    return served.ok() ? closed : served;
+  }
+
+  bool is_ready() const { return is_ready_; }
+
+ private:
+  // Leaves a known cache as after any stop, and a new one not at all.
+  void UndoStart() {
+    const absl::Status closed = opened_.cache->Close();
+    LOG_IF(ERROR, !closed.ok()) << closed.message();
+    if (opened_.created) unlink(settings_.cache.c_str());
+  }
+
+  void WarnIfVolatile() {
+    if (!opened_.device->is_volatile() || settings_.read_only) return;
+    report_.Warn(absl::StrCat(
+        "cache ", settings_.cache,
+        " does not survive the machine: dirty data in it is lost in a reboot"));
+  }
+
+  absl::Status Mount() {
+    file_system_ = std::make_unique<FileSystem>(
+        *opened_.cache, [this] { return Facts(); },
+        [this] { server_->Stop(); });
+    for (CachedImage* image : opened_.cache->images()) {
+      RETURN_IF_ERROR(file_system_->AddImage(*image));
+    }
+    FuseServerOptions options;
+    options.mountpoint = settings_.mountpoint;
+    options.transport = settings_.transport;
+    options.threads = settings_.threads;
+    options.allow_other = settings_.allow_other;
+    options.read_only = settings_.read_only;
+    ASSIGN_OR_RETURN(server_, FuseServer::Mount(options, FuseOperations(),
+                                                file_system_.get()));
+    return absl::OkStatus();
+  }
+
+  void BecomeReady() {
+    LOG(INFO) << "serving " << settings_.cache << " at " << settings_.mountpoint
+              << " over " << Name(server_->transport()) << " ("
+              << server_->transport_reason() << ")";
+    is_ready_ = true;
+    report_.Ready();
+  }
+
+  ServerFacts Facts() {
+    return {.version = kVersion,
+            .libfuse_version = LibfuseVersion(),
+            .liburing_version = LiburingVersion(),
+            .mountpoint = settings_.mountpoint,
+            .transport = Name(server_->transport()),
+            .transport_reason = server_->transport_reason(),
+            .threads = server_->threads(),
+            .pid = getpid(),
+            .uptime_seconds = absl::ToDoubleSeconds(absl::Now() - start_),
+            .is_io_flusher = protection_.is_io_flusher,
+            .is_memory_locked = protection_.is_memory_locked};
+  }
+
+  // Some request cannot be ended, so nothing that it uses can be destroyed. To
+  // the cache this is a crash of the daemon: what was acknowledged is there.
+  [[noreturn]] void ExitAtOnce(const absl::Status& status) {
+    LOG(ERROR) << "stopping without an orderly end: " << status.message();
+    google::FlushLogFiles(google::GLOG_INFO);
+    _exit(kExitFailure);
+  }
+
+  const Settings& settings_;
+  StartReport& report_;
+  const absl::Time start_ = absl::Now();
+  std::atomic<bool> is_ready_ = false;
+  SystemClock clock_;
+  ProcessProtection protection_;
+  OpenedCache opened_;
+  std::unique_ptr<FileSystem> file_system_;
+  std::unique_ptr<FuseServer> server_;
+};
+
+}  // namespace
+
+absl::Status Serve(const Settings& settings, StartReport& report) {
+  Daemon daemon(settings, report);
+  absl::Status status = daemon.Run();
+  if (status.ok()) return status;
+  if (daemon.is_ready()) {
+    LOG(ERROR) << status.message();
+  } else {
+    report.Failed(status);
+  }
+  return status;
+}
+
+}  // namespace pcachefs

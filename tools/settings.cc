@@ -1,0 +1,165 @@
+#include "tools/settings.h"
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <span>
+#include <string>
+#include <system_error>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "fuse/transport.h"
+#include "meta/records.h"
+#include "meta/status_macros.h"
+#include "tools/image_specs.h"
+#include "tools/size_parser.h"
+
+namespace pcachefs {
+namespace {
+
+constexpr int kMaxThreads = 64;
+
+absl::Status SetSize(absl::string_view value, uint64_t& field) {
+  ASSIGN_OR_RETURN(field, ParseSize(value));
+  return absl::OkStatus();
+}
+
+absl::Status SetSwitch(absl::string_view value, bool& field) {
+  if (absl::SimpleAtob(value, &field)) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("got '", value, "', want true or false"));
+}
+
+absl::Status SetNumber(absl::string_view value, int min, int max, int& field) {
+  if (absl::SimpleAtoi(value, &field) && field >= min && field <= max) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("got '", value, "', want ", min, "..", max));
+}
+
+absl::Status SetCache(absl::string_view value, Settings& settings) {
+  std::error_code error;
+  const auto path = std::filesystem::absolute(std::string(value), error);
+  if (value.empty() || error) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "got '", value, "', want the path of a file or block device"));
+  }
+  settings.cache = path.lexically_normal().string();
+  return absl::OkStatus();
+}
+
+absl::Status SetBacking(absl::string_view value, Settings& settings) {
+  ASSIGN_OR_RETURN(settings.backing, ParseImageSpecs(value));
+  return absl::OkStatus();
+}
+
+absl::Status SetMode(absl::string_view value, Settings& settings) {
+  ASSIGN_OR_RETURN(settings.mode, ParseCacheMode(value));
+  if (settings.mode == CacheMode::kWriteback) return absl::OkStatus();
+  return absl::UnimplementedError(
+      absl::StrCat("got ", value, ", but this version knows only writeback"));
+}
+
+absl::Status SetOrder(absl::string_view value, Settings& settings) {
+  ASSIGN_OR_RETURN(settings.order, ParseWritebackOrder(value));
+  if (settings.order == WritebackOrder::kStrict) return absl::OkStatus();
+  return absl::UnimplementedError(
+      absl::StrCat("got ", value, ", but this version knows only strict"));
+}
+
+absl::Status SetTransport(absl::string_view value, Settings& settings) {
+  ASSIGN_OR_RETURN(settings.transport, ParseTransport(value));
+  return absl::OkStatus();
+}
+
+absl::Status NotYet(absl::string_view /*value*/, Settings& /*settings*/) {
+  return absl::UnimplementedError("comes with a later version");
+}
+
+const Setting kSettings[] = {
+    {"cache", "PATH",
+     "the cache device: a regular file, block device, tmpfs file or DAX device",
+     SetCache},
+    {"cache_size", "SIZE",
+     "make a cache file of this size if there is none at PATH",
+     [](absl::string_view v, Settings& s) { return SetSize(v, s.cache_size); }},
+    {"backing", "NAME=SPEC,...",
+     "images to attach: NAME shows the file or block device SPEC; images that "
+     "the cache knows come back by themselves",
+     SetBacking},
+    {"mode", "MODE", "of new images: writeback", SetMode},
+    {"order", "ORDER", "of writeback, for new images: strict", SetOrder},
+    {"gc_percent", "N",
+     "reclaim clean segments when so many percent of an image's share are "
+     "used, 0..90 (70)",
+     [](absl::string_view v, Settings& s) {
+       return SetNumber(v, 0, kMaxGcPercent, s.gc_percent);
+     }},
+    {"segment_size", "SIZE",
+     "of a new cache, 1M to 64M (16M, or less for a small cache)",
+     [](absl::string_view v, Settings& s) {
+       return SetSize(v, s.segment_size);
+     }},
+    {"image_cache_size", "SIZE",
+     "share of a new image (an even share of what is free)",
+     [](absl::string_view v, Settings& s) {
+       return SetSize(v, s.image_cache_size);
+     }},
+    {"foreground", nullptr, "stay, and log to the terminal",
+     [](absl::string_view v, Settings& s) {
+       return SetSwitch(v, s.foreground);
+     }},
+    {"transport", "auto|io_uring|dev_fuse",
+     "how requests come from the kernel (auto)", SetTransport},
+    {"threads", "N", "that serve dev_fuse (one per processor, 2 to 8)",
+     [](absl::string_view v, Settings& s) {
+       return SetNumber(v, 1, kMaxThreads, s.threads);
+     }},
+    {"allow_other", nullptr, "let other users in, as the file modes say",
+     [](absl::string_view v, Settings& s) {
+       return SetSwitch(v, s.allow_other);
+     }},
+    {"read_only", nullptr, "refuse writes, write nothing back",
+     [](absl::string_view v, Settings& s) {
+       return SetSwitch(v, s.read_only);
+     }},
+    {"max_dirty", "SIZE|PERCENT", "not in this version", NotYet},
+    {"metrics_listen", "ADDR", "not in this version", NotYet},
+};
+
+}  // namespace
+
+std::span<const Setting> AllSettings() { return kSettings; }
+
+const Setting* FindSetting(absl::string_view name) {
+  for (const Setting& setting : kSettings) {
+    if (setting.name == name) return &setting;
+  }
+  return nullptr;
+}
+
+absl::StatusOr<Settings> ReadSettings(
+    const std::map<std::string, std::string>& values) {
+  Settings settings;
+  for (const auto& [name, value] : values) {
+    const Setting* setting = FindSetting(name);
+    if (setting == nullptr) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("unknown setting '", name, "'"));
+    }
+    const absl::Status status = setting->set(value, settings);
+    if (!status.ok()) {
+      return absl::Status(status.code(),
+                          absl::StrCat(name, ": ", status.message()));
+    }
+  }
+  return settings;
+}
+
+}  // namespace pcachefs

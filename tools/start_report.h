@@ -1,0 +1,46 @@
+// How a daemon's start ended, told to who started it.
+//
+//   StartReport report = StartReport::Daemonize();  // before any thread
+//   ...
+//   report.Ready();     // the command returns 0, the daemon goes on
+//   report.Failed(s);   // the command prints a line and returns 1
+
+#ifndef PCACHEFS_TOOLS_START_REPORT_H_
+#define PCACHEFS_TOOLS_START_REPORT_H_
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+
+namespace pcachefs {
+
+// Not thread-safe; Ready may be called on another thread than the others.
+class StartReport {
+ public:
+  // Forks and returns in the child, which is the daemon. The parent waits for
+  // the report, or the child's end, and exits.
+  static StartReport Daemonize();
+  // Reports go to stderr.
+  static StartReport Foreground();
+
+  StartReport(StartReport&& other) noexcept;
+  StartReport& operator=(StartReport&&) = delete;
+  ~StartReport();
+
+  // A line for the user; not after Ready.
+  void Warn(absl::string_view line);
+  // Gives the terminal up.
+  void Ready();
+  void Failed(const absl::Status& status);
+
+ private:
+  explicit StartReport(int fd) : fd_(fd) {}
+
+  int fd_;  // pipe to the parent; -1: none, or it has been told
+};
+
+// "pcachefs: ..." as one line on stderr.
+void PrintError(const absl::Status& status);
+
+}  // namespace pcachefs
+
+#endif  // PCACHEFS_TOOLS_START_REPORT_H_
