@@ -21,6 +21,10 @@ bool Writeback::Step() {
   switch (phase_.load(std::memory_order_acquire)) {
     case Phase::kIdle:
       if (AnswerDrains()) return true;
+      if (core_.barrier().failed()) {
+        // That does not go away by itself.
+        return FailDrains(core_.barrier().status());
+      }
       return !stopping_ && core_.clock().Now() >= retry_at_ && StartBatch();
     case Phase::kWriting:
     case Phase::kFlushing:
@@ -63,7 +67,7 @@ bool Writeback::Stop() {
 }
 
 bool Writeback::StartBatch() {
-  if (core_.read_only() || !core_.barrier().status().ok()) return false;
+  if (core_.read_only()) return false;
   const LogPosition tail = core_.tails().dirty_tail();
   const SequenceNumber durable = core_.log().durable();
   if (tail.sequence > durable) {
@@ -186,13 +190,17 @@ void Writeback::Fail(const absl::Status& status) {
     LOG(ERROR) << "image " << core_.name()
                << ": writeback failed and is tried again: " << status;
   }
-  if (failures_ < kFailuresBeforeDrainEnds) return;
+  if (failures_ >= kFailuresBeforeDrainEnds) FailDrains(status);
+}
+
+bool Writeback::FailDrains(const absl::Status& status) {
   std::vector<DrainWaiter> drains;
   {
     absl::MutexLock lock(&mutex_);
     drains.swap(drains_);
   }
   for (DrainWaiter& drain : drains) drain.done(status);
+  return !drains.empty();
 }
 
 void Writeback::Succeed() {

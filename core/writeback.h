@@ -65,6 +65,7 @@ class Writeback {
   void Succeed();
   void OnRequestDone(absl::Status status);
   bool AnswerDrains();
+  bool FailDrains(const absl::Status& status);
 
   ImageCore& core_;
   std::atomic<Phase> phase_{Phase::kIdle};
