@@ -161,7 +161,8 @@ TEST_P(LayerTest, IncludesPointDown) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, LayerTest,
-                         ::testing::Values("core", "iobackend", "meta"),
+                         ::testing::Values("core", "fuse", "iobackend", "meta",
+                                           "tools"),
                          [](const auto& info) { return info.param; });
 
 }  // namespace
