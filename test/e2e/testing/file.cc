@@ -199,6 +199,7 @@ absl::Status CheckSame(const std::string& path, const std::string& other_path) {
 }
 
 uint64_t HashOfFile(const std::string& path) {
+  if (access(path.c_str(), F_OK) != 0) return 0;
   const uint64_t size = SizeOf(path);
   uint64_t hash = Mix(size);
   const absl::Status status =

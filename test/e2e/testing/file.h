@@ -77,7 +77,7 @@ absl::Status CheckZero(const std::string& path, uint64_t offset,
 // Of the same size and content; names the first difference.
 absl::Status CheckSame(const std::string& path, const std::string& other_path);
 
-// Of content and size.
+// Of content and size; 0 if there is none.
 uint64_t HashOfFile(const std::string& path);
 
 void MakeFile(const std::string& path, uint64_t size);

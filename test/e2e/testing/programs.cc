@@ -3,8 +3,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -54,6 +56,20 @@ bool CanMount() {
   return true;
 }
 
+// A mount namespace of our own. Else each sandbox that Bazel starts meanwhile,
+// for something else, would get copies of our mounts, and a filesystem that we
+// unmount would stay in use until that sandbox ends. It also means that the
+// kernel removes all mounts with the last process of the test.
+bool LeaveMountNamespace() {
+  if (unshare(CLONE_NEWNS) == 0 &&
+      mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0) {
+    return true;
+  }
+  std::cerr << "end-to-end tests need a mount namespace: " << strerror(errno)
+            << "\n";
+  return false;
+}
+
 bool SetPath(const char* argument, std::string* path) {
   char absolute[PATH_MAX];
   if (argument == nullptr || realpath(argument, absolute) == nullptr ||
@@ -73,7 +89,8 @@ int RunTests(int argc, char** argv) {
   setenv("LC_ALL", "C.UTF-8", 1);
   umask(022);
   if (!SetPath(argc > 1 ? argv[1] : nullptr, &pcachefs_path) ||
-      !SetPath(argc > 2 ? argv[2] : nullptr, &pcachectl_path) || !CanMount()) {
+      !SetPath(argc > 2 ? argv[2] : nullptr, &pcachectl_path) || !CanMount() ||
+      !LeaveMountNamespace()) {
     return EXIT_FAILURE;
   }
   StartJanitor();

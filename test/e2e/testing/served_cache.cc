@@ -63,7 +63,7 @@ std::vector<std::string> ServedCache::Command() const {
   std::vector<std::string> command = {
       PcachefsPath(), "--cache=" + cache_,
       "--cache_size=" + options_.cache_size,
-      "--backing=disk=" + backing_ + options_.more_backing, "--foreground"};
+      "--backing=disk=" + backing_ + options_.more_backing};
   command.insert(command.end(), options_.flags.begin(), options_.flags.end());
   command.push_back(mount_);
   return command;
@@ -72,7 +72,9 @@ std::vector<std::string> ServedCache::Command() const {
 absl::Status ServedCache::Start() {
   // What a killed daemon leaves; loop devices may still hold files in it.
   while (IsMounted(mount_)) umount2(mount_.c_str(), MNT_DETACH);
-  absl::StatusOr<std::unique_ptr<Process>> daemon = Process::Start(Command());
+  std::vector<std::string> command = Command();
+  command.insert(command.end() - 1, "--foreground");
+  absl::StatusOr<std::unique_ptr<Process>> daemon = Process::Start(command);
   if (!daemon.ok()) return daemon.status();
   daemon_ = std::move(*daemon);
   bool ended = false;

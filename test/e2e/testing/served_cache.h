@@ -57,8 +57,7 @@ class ServedCache {
   // Of the daemon, while it runs.
   pid_t pid() const { return daemon_->pid(); }
 
-  // The command that serves in the foreground, and its outcome where it is
-  // expected to end by itself.
+  // What a user types: serves in the background. Start() adds --foreground.
   std::vector<std::string> Command() const;
 
   // `pcachectl VERB MOUNT ARGUMENTS`.

@@ -1,0 +1,99 @@
+// fio writes blocks that carry checksums and reads them back: every block size
+// from a sector to a megabyte, and after a kill -9 what had completed by then.
+
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "meta/units.h"
+#include "test/e2e/testing/outcome_matchers.h"
+#include "test/e2e/testing/programs.h"
+#include "test/e2e/testing/served_cache.h"
+#include "test/testing/status_matchers.h"
+
+namespace pcachefs {
+namespace {
+
+std::vector<std::string> FioCommand(const ServedCache& served,
+                                    const std::vector<std::string>& options) {
+  std::vector<std::string> command = {
+      "fio", "--name=verify", "--filename=" + served.image(), "--randseed=7",
+      "--verify=crc32c", "--verify_fatal=1",
+      // Of the saved state of what was written.
+      "--aux-path=" + served.directory().path()};
+  command.insert(command.end(), options.begin(), options.end());
+  return command;
+}
+
+struct Job {
+  const char* name;
+  std::vector<std::string> options;
+};
+
+class FioVerifyTest : public testing::TestWithParam<Job> {};
+
+TEST_P(FioVerifyTest, ReadsBackWhatItWrote) {
+  ASSERT_THAT(RequirePrograms({"fio"}), IsOk());
+  ServedCache served({.backing_size = 128 * kMiB, .cache_size = "64M"});
+  ASSERT_THAT(served.Start(), IsOk());
+
+  EXPECT_THAT(RunCommand(FioCommand(served, GetParam().options)), Succeeds());
+
+  EXPECT_THAT(served.Stop(), IsOk());
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Jobs, FioVerifyTest,
+    testing::Values(
+        Job{"Sectors",
+            {"--rw=randwrite", "--bs=512", "--size=2M", "--direct=1",
+             "--ioengine=libaio", "--iodepth=16"}},
+        Job{"Blocks",
+            {"--rw=randwrite", "--bs=4k", "--size=96M", "--direct=1",
+             "--ioengine=libaio", "--iodepth=16", "--fsync=500"}},
+        Job{"ReadsAmongWrites",
+            {"--rw=randrw", "--bs=64k", "--size=128M", "--direct=1",
+             "--ioengine=io_uring", "--iodepth=8", "--verify_backlog=64"}},
+        Job{"Megabytes",
+            {"--rw=write", "--bs=1m", "--size=128M", "--direct=1",
+             "--ioengine=libaio", "--iodepth=4"}},
+        Job{"SectorsToMegabytes",
+            {"--rw=randwrite", "--bsrange=512-1m", "--size=128M", "--direct=1",
+             "--ioengine=libaio", "--iodepth=8"}},
+        Job{"UnalignedBuffered",
+            {"--rw=randwrite", "--bsrange=700-64k", "--bs_unaligned",
+             "--size=16M", "--ioengine=psync"}}),
+    [](const auto& info) { return info.param.name; });
+
+TEST(FioKillTest, CompletedWritesAreThereAfterRestart) {
+  ASSERT_THAT(RequirePrograms({"fio"}), IsOk());
+  ServedCache served({.backing_size = 128 * kMiB, .cache_size = "64M"});
+  ASSERT_THAT(served.Start(), IsOk());
+  const std::vector<std::string> job = {"--rw=randwrite", "--bs=4k",
+                                        "--size=128M",    "--ioengine=libaio",
+                                        "--direct=1",     "--iodepth=8"};
+
+  // fio notes which writes were completed, then kills.
+  std::vector<std::string> options = job;
+  options.insert(options.end(),
+                 {"--do_verify=0", "--verify_state_save=1", "--rate_iops=6000",
+                  "--trigger-timeout=2s",
+                  absl::StrCat("--trigger=kill -9 ", served.pid())});
+  RunCommand(FioCommand(served, options));
+  ASSERT_EQ(served.WaitForExit(), 128 + 9);
+  ASSERT_THAT(served.Start(), IsOk());
+  options = job;
+  options.insert(options.end(), {"--verify_only=1", "--verify_state_load=1"});
+  const Outcome verified = RunCommand(FioCommand(served, options));
+
+  EXPECT_THAT(verified, Succeeds());
+  // It did find the state and some writes in it.
+  EXPECT_THAT(verified.err, testing::Not(testing::HasSubstr("verify state")));
+  EXPECT_THAT(verified.out, testing::ContainsRegex("READ: bw="));
+}
+
+}  // namespace
+}  // namespace pcachefs
