@@ -71,6 +71,19 @@ class EndFinder {
     return absl::OkStatus();
   }
 
+  // Writeback starts there, so it must be where that set really stands.
+  absl::Status CheckDirtyTail(const LogPosition& position) {
+    const LogPosition& dirty_tail = tails_.dirty_tail;
+    if (position.sequence != dirty_tail.sequence || position == dirty_tail) {
+      return absl::OkStatus();
+    }
+    return absl::DataLossError(absl::StrCat(
+        "image ", record_.name, ": dirty_tail points into segment ",
+        dirty_tail.segment.value(), " at ", dirty_tail.offset.value(),
+        ", but key set ", position.sequence.value(), " stands in segment ",
+        position.segment.value(), " at ", position.offset.value()));
+  }
+
   absl::Status Walk() {
     LogReader reader = ReaderAt(tails_.key_tail);
     if (tails_.committed > SequenceNumber(0)) {
@@ -80,6 +93,7 @@ class EndFinder {
       if (end_.key_sets % kSetsPerCheckpoint == 0) {
         checkpoints_.push_back(reader.position());
       }
+      RETURN_IF_ERROR(CheckDirtyTail(reader.position()));
       const absl::StatusOr<KeySetView> set = reader.Next();
       // Either may be the torn end, or damage: what is proven tells.
       if (absl::IsNotFound(set.status()) ||
