@@ -11,6 +11,7 @@
 #include "core/write_path.h"
 #include "core/writeback.h"
 #include "glog/logging.h"
+#include "meta/key_set.h"
 #include "meta/status_macros.h"
 #include "meta/units.h"
 
@@ -219,9 +220,19 @@ absl::StatusOr<std::unique_ptr<ImageCore>> CacheCore::Replay(
         tails.value.image.value(), ", want ",
         known.record.uuid.tag().value()));
   }
+  if (known.record.size != backing->size()) {
+    return absl::DataLossError(absl::StrCat(
+        "image ", known.record.name, ": image record: size: got ",
+        known.record.size, ", want that of its backing device, ",
+        backing->size()));
+  }
   ASSIGN_OR_RETURN(const LogEnd end, FindLogEnd(device_, table_, known.record,
                                                 tails.value));
-  // From now on appends can be told from what was dropped behind the head.
+  // What was dropped must not come back, neither at the head nor, by its
+  // incarnation, behind what is appended from now on.
+  const std::array<std::byte, kKeySetHeaderSize> blank = {};
+  RETURN_IF_ERROR(device_.Write(
+      geometry_.position({end.head.segment, end.head.offset}), blank));
   known.record.state = ImageState::kAttached;
   known.record.backing_spec = backing->spec();
   known.record.incarnation = Incarnation(

@@ -54,6 +54,7 @@ CachedImage::~CachedImage() = default;
 const std::string& CachedImage::name() const { return core_->name(); }
 ImageId CachedImage::id() const { return core_->id(); }
 uint64_t CachedImage::size() const { return core_->size(); }
+bool CachedImage::read_only() const { return core_->read_only(); }
 
 void CachedImage::Read(ImageRange range, std::span<std::byte> out, Done done,
                        Buffer buffer) {
@@ -101,7 +102,7 @@ void CachedImage::Flush(Done done) {
 
 absl::StatusOr<CachedImage::Extent> CachedImage::FindExtent(
     ImageOffset offset) {
-  RETURN_IF_ERROR(CheckRange(*core_, {offset, kSectorSize}));
+  RETURN_IF_ERROR(CheckRange(*core_, {offset, 1}));
   // One stripe at a time: the caller asks on.
   const ImageOffset begin(RoundDown(offset.value(), kSectorSize));
   const uint64_t in_stripe = begin.value() % kStripeSize;

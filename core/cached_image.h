@@ -43,6 +43,7 @@ class CachedImage {
   const std::string& name() const;
   ImageId id() const;
   uint64_t size() const;  // bytes
+  bool read_only() const;
 
   // Fills `out` with range.length bytes; any byte range within the image.
   // DataLoss where dirty data was lost on the cache device; Unavailable when

@@ -71,13 +71,15 @@ class Checker {
                                 .message = std::string(message)});
   }
 
-  // Tells of a slot that is damaged although the other one holds the record.
+  // Tells of a slot that is damaged although the other one holds the record. A
+  // store that a power cut tore leaves it so, except where nothing is stored.
   template <typename T>
   void CheckSlots(absl::string_view image,
                   const std::array<MediaOffset, 2>& slots) {
     const absl::StatusOr<SlotChoice<T>> choice = LoadSlots<T>(device_, slots);
     if (!choice.ok() || choice->other.ok()) return;
-    Add(Severity::kNote, image,
+    constexpr bool kStoredInService = T::kType != Superblock::kType;
+    Add(kStoredInService ? Severity::kNote : Severity::kDamage, image,
         absl::StrCat(T::kName, " at ", slots[1 - choice->slot].value(), ": ",
                      choice->other.message(), "; the copy at ",
                      slots[choice->slot].value(), " is used"));
@@ -159,7 +161,8 @@ class Checker {
     LogReader reader(device_, *table_,
                      {.image = core.tag(),
                       .image_size = core.size(),
-                      .position = core.tails().key_tail()});
+                      .position = core.tails().key_tail(),
+                      .min_incarnation = core.tails().tail_incarnation()});
     while (reader.position().sequence < end) {
       ASSIGN_OR_RETURN(const KeySetView set, reader.Next());
       KeySetView::Cursor cursor(set);
@@ -203,9 +206,10 @@ class Checker {
             absl::StrCat(length, " bytes of dirty data at ", at.value(),
                          " lost: payload at ", offset.value(), ": ", what));
       } else {
-        Add(Severity::kNote, core.name(),
+        Add(Severity::kDamage, core.name(),
             absl::StrCat(length, " bytes of clean data at ", at.value(),
-                         " will be read from the backing device: payload at ",
+                         " are damaged, nothing is lost, they will be read "
+                         "from the backing device: payload at ",
                          offset.value(), ": ", what));
       }
     }

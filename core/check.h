@@ -17,8 +17,9 @@ namespace pcachefs {
 
 struct CheckFinding {
   enum class Severity {
-    kNote,    // repaired by itself: a second copy, or clean data read again
-    kDamage,  // something is lost, or the image cannot be opened
+    kNote,    // what a crash leaves behind: a torn store or end of the log
+    kDamage,  // the media is not what was written; the message tells whether
+              // anything is lost by it
   };
   Severity severity = Severity::kDamage;
   std::string image;    // empty: the cache device's own records

@@ -60,11 +60,16 @@ absl::Status DumpKeys(CacheDevice& device, const std::string& image,
     LogReader reader(device, table,
                      {.image = found.record.uuid.tag(),
                       .image_size = found.record.size,
-                      .position = tails.key_tail});
+                      .position = tails.key_tail,
+                      .min_incarnation = tails.tail_incarnation});
     while (true) {
       const LogPosition position = reader.position();
       const absl::StatusOr<KeySetView> set = reader.Next();
-      if (absl::IsNotFound(set.status())) return absl::OkStatus();
+      // The end, or a link whose target was lost with it.
+      if (absl::IsNotFound(set.status()) ||
+          absl::IsFailedPrecondition(set.status())) {
+        return absl::OkStatus();
+      }
       RETURN_IF_ERROR(set.status());
       KeySetView::Cursor cursor(*set);
       while (cursor.Next()) {

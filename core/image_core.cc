@@ -113,6 +113,7 @@ bool ImageCore::CommitStep() {
   if (!barrier().status().ok()) {
     health_.Set(HealthState::kFailed,
                 std::string(barrier().status().message()));
+    write_path_->FailWaiting(barrier().status());
     return false;
   }
   SequenceNumber proven;

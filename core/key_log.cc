@@ -5,6 +5,7 @@
 
 #include "glog/logging.h"
 #include "meta/status_macros.h"
+#include "meta/units.h"
 
 namespace pcachefs {
 
@@ -78,6 +79,7 @@ absl::Status KeyLog::WriteSetLocked(KeySetBuilder& builder, bool is_link) {
                     .is_link = is_link,
                     .image = image_,
                     .durable = durable_});
+  RETURN_IF_ERROR(BlankPagesLocked(set.size()));
   RETURN_IF_ERROR(device_.Write(
       space_.table().geometry().position({head_.segment, head_.offset}), set));
   if (!is_link) epoch_ended_ = false;
@@ -89,6 +91,18 @@ absl::Status KeyLog::WriteSetLocked(KeySetBuilder& builder, bool is_link) {
 void KeyLog::Close() {
   absl::MutexLock lock(&mutex_);
   if (status_.ok()) status_ = absl::UnavailableError("the cache is closed");
+}
+
+absl::Status KeyLog::BlankPagesLocked(size_t length) {
+  const uint32_t begin = RoundUp(head_.offset.value(), kBlockSize);
+  const uint32_t end = RoundUp(head_.offset.value() + length, kBlockSize);
+  static constexpr std::array<std::byte, kBlockSize> kBlank = {};
+  for (uint32_t at = begin; at < end; at += kBlockSize) {
+    RETURN_IF_ERROR(device_.Write(space_.table().geometry().position(
+                                      {head_.segment, SegmentOffset(at)}),
+                                  kBlank));
+  }
+  return absl::OkStatus();
 }
 
 SequenceNumber KeyLog::EndEpoch() {

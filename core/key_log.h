@@ -69,6 +69,11 @@ class KeyLog {
  private:
   absl::StatusOr<SequenceNumber> AppendLocked(std::span<const PendingKey> keys)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Blanks the pages that a set of this length at the head begins to use: a
+  // write of a part of a page that is not in memory would read it from the
+  // media first.
+  absl::Status BlankPagesLocked(size_t length)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status RollLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status WriteSetLocked(KeySetBuilder& builder, bool is_link)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

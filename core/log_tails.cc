@@ -1,5 +1,7 @@
 #include "core/log_tails.h"
 
+#include <algorithm>
+
 #include "glog/logging.h"
 
 namespace pcachefs {
@@ -26,11 +28,18 @@ void TailKeeper::ShowDirtyTail() {
   shown_dirty_tail_ = tails_.dirty_tail;
 }
 
-absl::Status TailKeeper::AdvanceKeyTail(const LogPosition& position) {
+Incarnation TailKeeper::tail_incarnation() {
+  absl::MutexLock lock(&mutex_);
+  return tails_.tail_incarnation;
+}
+
+absl::Status TailKeeper::AdvanceKeyTail(const LogPosition& position,
+                                        Incarnation incarnation) {
   absl::MutexLock lock(&mutex_);
   CHECK(tails_.key_tail.sequence <= position.sequence);
   CHECK(position.sequence <= shown_dirty_tail_.sequence);  // C4
   tails_.key_tail = position;
+  tails_.tail_incarnation = std::max(tails_.tail_incarnation, incarnation);
   return StoreLocked();
 }
 
@@ -43,7 +52,11 @@ absl::Status TailKeeper::Store(bool clean_stop) {
 absl::Status TailKeeper::StoreLocked() {
   tails_.key_head = log_.head();
   tails_.committed = log_.durable() + 1;
-  return StoreSlot(device_, barrier_, slots_, cursor_, tails_);
+  absl::Status stored =
+      StoreSlot(device_, barrier_, slots_, cursor_, tails_);
+  // Memory is ahead of the media now, and what follows counts on the order.
+  if (!stored.ok()) barrier_.Poison(stored);
+  return stored;
 }
 
 }  // namespace pcachefs

@@ -45,8 +45,11 @@ class TailKeeper {
   absl::Status StoreDirtyTail(const LogPosition& position);
   void ShowDirtyTail();
 
-  // Visible at once; durable after the next barrier.
-  absl::Status AdvanceKeyTail(const LogPosition& position);
+  // Visible at once; durable after the next barrier. `incarnation` is that of
+  // the last set that was passed.
+  absl::Status AdvanceKeyTail(const LogPosition& position,
+                              Incarnation incarnation);
+  Incarnation tail_incarnation();
 
   // Stores the tails as they are. `clean_stop`: nothing will be appended any
   // more, key_head is exact.

@@ -35,6 +35,55 @@ void InsertLocked(ImageCore& core, const Key& key, SequenceNumber sequence)
   });
 }
 
+// What of the slice is still served from `source`, as keys; no more than one
+// set takes.
+PendingKeys LostKeysLocked(Shard& shard, const ShardSlice& slice,
+                           PieceSource source)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(shard.mutex) {
+  constexpr size_t kMaxKeys = 1024;
+  PendingKeys keys;
+  shard.index.Visit(
+      slice.start, slice.length, [&](const KeyIndex::Piece& piece) {
+        if (keys.size() == kMaxKeys ||
+            piece.source != source.Advanced(piece.start - slice.start)) {
+          return;
+        }
+        keys.push_back({.key = {.kind = KeyKind::kLost,
+                                .range = {slice.OffsetOf(piece.start),
+                                          piece.length * kSectorSize}}});
+      });
+  return keys;
+}
+
+absl::Status MarkLostInSlice(ImageCore& core, const ShardSlice& slice,
+                             PieceSource source) {
+  Shard& shard = core.shards()[slice.shard];
+  // Looking and publishing are one step unless a write comes in between, which
+  // the placeholder tells.
+  auto placeholder = std::make_shared<Fill>();
+  placeholder->range = slice.range();
+  placeholder->arrived = true;
+  absl::Status status;
+  while (status.ok() || absl::IsAborted(status)) {
+    PendingKeys keys;
+    {
+      absl::MutexLock lock(&shard.mutex);
+      shard.ForgetFill(placeholder.get());
+      placeholder->overwritten = false;
+      shard.fills.push_back(placeholder);
+      keys = LostKeysLocked(shard, slice, source);
+    }
+    if (keys.empty()) {
+      status = absl::OkStatus();
+      break;
+    }
+    status = PublishKeys(core, slice.range(), keys, {&placeholder, 1});
+  }
+  absl::MutexLock lock(&shard.mutex);
+  shard.ForgetFill(placeholder.get());
+  return status;
+}
+
 }  // namespace
 
 absl::Status PublishKeys(ImageCore& core, ImageRange range,
@@ -119,38 +168,9 @@ absl::Status WritePayload(ImageCore& core, KeyKind kind, ImageRange range,
 absl::Status MarkLost(ImageCore& core, ImageRange range, PieceSource source) {
   absl::Status status;
   ForEachSlice(range, [&](const ShardSlice& slice) {
-    Shard& shard = core.shards()[slice.shard];
-    const PieceSource wanted =
-        source.Advanced((slice.offset - range.offset) / kSectorSize);
-    // Looking and publishing are one step unless a write comes in between,
-    // which the placeholder tells.
-    auto placeholder = std::make_shared<Fill>();
-    placeholder->range = slice.range();
-    placeholder->arrived = true;
-    PendingKeys keys;
-    do {
-      keys.clear();
-      {
-        absl::MutexLock lock(&shard.mutex);
-        placeholder->overwritten = false;
-        shard.ForgetFill(placeholder.get());
-        shard.fills.push_back(placeholder);
-        shard.index.Visit(
-            slice.start, slice.length, [&](const KeyIndex::Piece& piece) {
-              if (piece.source != wanted.Advanced(piece.start - slice.start)) {
-                return;
-              }
-              keys.push_back(
-                  {.key = {.kind = KeyKind::kLost,
-                           .range = {slice.OffsetOf(piece.start),
-                                     piece.length * kSectorSize}}});
-            });
-      }
-      if (keys.empty()) break;
-      status = PublishKeys(core, slice.range(), keys, {&placeholder, 1});
-    } while (absl::IsAborted(status));
-    absl::MutexLock lock(&shard.mutex);
-    shard.ForgetFill(placeholder.get());
+    status.Update(MarkLostInSlice(
+        core, slice,
+        source.Advanced((slice.offset - range.offset) / kSectorSize)));
   });
   return status;
 }

@@ -146,6 +146,18 @@ void ReadPath::CopyPayload(Request& request, Piece piece) {
     FetchPayload(request, std::move(piece));
     return;
   }
+  const uint64_t in_block =
+      kBlockSize - piece.position.offset.value() % kBlockSize;
+  if (piece.range.length > in_block) {
+    // One block and the rest, so that no good block shares a bad one's fate.
+    const ImageRange first = {piece.range.offset, in_block};
+    const ImageRange rest = {first.end(), piece.range.length - in_block};
+    for (const ImageRange half : {first, rest}) {
+      ReadAligned(half, request.Part(half), request.buffer,
+                  request.NeedOperation().AddPart());
+    }
+    return;
+  }
   absl::Status forgotten = ForgetBadPiece(piece, copied.status());
   if (forgotten.ok()) {
     // Again: what is left of it in the index, and misses.

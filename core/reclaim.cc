@@ -66,7 +66,8 @@ absl::Status Reclaim::PassKeySets() {
   LogReader reader(core_.device(), core_.table(),
                    {.image = core_.tag(),
                     .image_size = core_.size(),
-                    .position = position});
+                    .position = position,
+                    .min_incarnation = core_.tails().tail_incarnation()});
   absl::Status status;
   for (uint64_t sets = 0;
        sets < kMaxSets && position.sequence < dirty_tail.sequence &&
@@ -93,7 +94,12 @@ absl::Status Reclaim::PassKeySets() {
     }
     position = reader.position();
   }
-  RETURN_IF_ERROR(core_.tails().AdvanceKeyTail(position));
+  // No crash may keep the new key_tail and not the marks.
+  if (std::exchange(moved_marks_, false)) {
+    RETURN_IF_ERROR(core_.barrier().Persist());
+  }
+  RETURN_IF_ERROR(
+      core_.tails().AdvanceKeyTail(position, reader.incarnation()));
   return status;
 }
 
@@ -105,6 +111,7 @@ absl::Status Reclaim::PassKey(const Key& key, SequenceNumber sequence) {
       SourceOf(core_.payload(), key, sequence, key.range.offset);
   if (key.kind == KeyKind::kLost) {
     // What is still lost stays so: the mark moves to the head of the log.
+    moved_marks_ = true;
     return MarkLost(core_, key.range, source);
   }
   if (HasPayload(key.kind) &&

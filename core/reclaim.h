@@ -45,6 +45,8 @@ class Reclaim {
   // left.
   std::vector<SegmentId> left_log_segments_;
   std::vector<SegmentId> newly_left_log_segments_;
+  // Marks of lost data went to the head of the log in this round.
+  bool moved_marks_ = false;
 };
 
 }  // namespace pcachefs

@@ -36,6 +36,7 @@ class EndFinder {
 
   absl::StatusOr<LogEnd> Find() {
     RETURN_IF_ERROR(CheckTail(tails_.key_tail, "key_tail"));
+    RETURN_IF_ERROR(CheckTail(tails_.dirty_tail, "dirty_tail"));
     RETURN_IF_ERROR(Walk());
     RETURN_IF_ERROR(TellDamageFromEnd());
     RETURN_IF_ERROR(CheckUncoveredPayload());
@@ -52,7 +53,8 @@ class EndFinder {
     return LogReader(device_, segments_,
                      {.image = record_.uuid.tag(),
                       .image_size = record_.size,
-                      .position = position});
+                      .position = position,
+                      .min_incarnation = tails_.tail_incarnation});
   }
 
   absl::Status CheckTail(const LogPosition& position, absl::string_view what) {
@@ -234,7 +236,8 @@ class Applier {
     LogReader reader(core_.device(), core_.table(),
                      {.image = core_.tag(),
                       .image_size = core_.size(),
-                      .position = tail});
+                      .position = tail,
+                      .min_incarnation = core_.tails().tail_incarnation()});
     log_segments_.insert(tail.segment.value());
     while (reader.position().sequence < end) {
       ASSIGN_OR_RETURN(const KeySetView set, reader.Next());

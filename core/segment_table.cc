@@ -106,8 +106,10 @@ absl::StatusOr<SegmentId> SegmentTable::Allocate(
 
 absl::Status SegmentTable::StoreFreed(SegmentId id) {
   absl::MutexLock lock(&mutex_);
-  return StoreLocked(
+  absl::Status stored = StoreLocked(
       id, {.generation = Generation(segment(id).generation().value() + 1)});
+  if (!stored.ok()) barrier_.Poison(stored);
+  return stored;
 }
 
 void SegmentTable::Release(std::span<const SegmentId> ids) {

@@ -2,7 +2,7 @@
 //
 // plan: take payload blocks; I/O: copy into them; commit: PublishKeys. A write
 // that finds no space waits in line, first come first served, until reclaim has
-// freed some (C11); nothing overtakes it.
+// freed some (C11); whole sectors written later do not overtake it.
 
 #ifndef PCACHEFS_CORE_WRITE_PATH_H_
 #define PCACHEFS_CORE_WRITE_PATH_H_

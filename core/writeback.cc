@@ -15,6 +15,10 @@ namespace {
 // Failures in a row after which those who wait for a drain are told.
 constexpr int kFailuresBeforeDrainEnds = 5;
 
+// Failures in a row after which dirty data that the cache device cannot read is
+// lost, so that the rest can be written back: about half a minute.
+constexpr int kFailuresBeforeGivingUp = 11;
+
 }  // namespace
 
 bool Writeback::Step() {
@@ -93,7 +97,7 @@ bool Writeback::StartBatch() {
 
 void Writeback::SubmitWrites() {
   absl::StatusOr<std::vector<BackingRequest>> requests =
-      batch_->MakeRequests();
+      batch_->MakeRequests(failures_ >= kFailuresBeforeGivingUp);
   if (!requests.ok()) return Fail(requests.status());
   if (requests->empty()) {
     FinishBatch();

@@ -97,7 +97,9 @@ void WritebackBatch::Cut(uint64_t begin, uint64_t end) {
   }
 }
 
-absl::StatusOr<std::vector<BackingRequest>> WritebackBatch::MakeRequests() {
+absl::StatusOr<std::vector<BackingRequest>> WritebackBatch::MakeRequests(
+    bool unreadable_is_lost) {
+  unreadable_is_lost_ = unreadable_is_lost;
   buffers_.clear();
   lost_.clear();
   bytes_to_write_ = 0;
@@ -145,7 +147,9 @@ absl::Status WritebackBatch::AppendPayload(
   if (!bytes.ok()) {
     const uint64_t first_block =
         kBlockSize - position.offset.value() % kBlockSize;
-    if (!absl::IsDataLoss(bytes.status())) return bytes.status();
+    if (!absl::IsDataLoss(bytes.status()) && !unreadable_is_lost_) {
+      return bytes.status();
+    }
     if (extent.length <= first_block) {
       core_.counters().Add(Counter::kChecksumErrors);
       lost_.push_back({.range = {offset, extent.length},

@@ -34,7 +34,11 @@ class WritebackBatch {
   // neighbours merged; empty if nothing is to be written. Payload is verified
   // here; ranges whose payload is bad are left out and noted in lost(). May be
   // called again to retry. The batch owns the buffers.
-  absl::StatusOr<std::vector<BackingRequest>> MakeRequests();
+  //
+  // Payload that cannot be read is an error, to be tried again, unless
+  // `unreadable_is_lost`: then it is treated as bad.
+  absl::StatusOr<std::vector<BackingRequest>> MakeRequests(
+      bool unreadable_is_lost);
 
   struct LostRange {
     ImageRange range;
@@ -72,6 +76,7 @@ class WritebackBatch {
   LogPosition end_;
   uint64_t set_count_ = 0;
   uint64_t bytes_to_write_ = 0;
+  bool unreadable_is_lost_ = false;
   std::map<uint64_t, Extent> extents_;
   std::vector<DirtyKey> keys_;
   std::vector<AlignedBuffer> buffers_;

@@ -147,6 +147,11 @@ void Open(fuse_req_t request, fuse_ino_t inode, fuse_file_info* info) {
   if (image == nullptr) {
     return OpenControlFile(fs, inode, info, std::move(reply));
   }
+  // The mount itself stays writable: its control file is.
+  if (image->image()->read_only() &&
+      (info->flags & O_ACCMODE) != O_RDONLY) {
+    return reply.Error(EROFS);
+  }
   image->AddOpen();
   info->fh = 0;         // the inode says it all, also to a restarted daemon
   info->direct_io = 1;  // every byte would be in memory twice otherwise

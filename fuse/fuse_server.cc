@@ -44,7 +44,6 @@ std::vector<std::string> SessionArguments(const FuseServerOptions& options,
                                           Transport transport) {
   std::string words = "fsname=pcachefs,subtype=pcachefs,default_permissions";
   if (options.allow_other) words += ",allow_other";
-  if (options.read_only) words += ",ro";
   if (transport == Transport::kIoUring) {
     absl::StrAppend(&words, ",io_uring,io_uring_q_depth=", options.ring_depth);
   }

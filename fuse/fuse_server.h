@@ -33,7 +33,6 @@ struct FuseServerOptions {
   int threads = 0;      // on the classic channel; 0: by number of processors
   int ring_depth = 32;  // io_uring: requests in flight per processor
   bool allow_other = false;
-  bool read_only = false;
   // How long a stop waits for requests in flight.
   absl::Duration stop_timeout = absl::Seconds(10);
 };

@@ -64,6 +64,7 @@ void LogTails::EncodeBody(std::span<std::byte> record) const {
   StorePosition(record, kKeyHeadOffset, key_head);
   StoreLittle<uint64_t>(record, 96, committed.value());
   StoreLittle<uint32_t>(record, 104, clean_stop ? kFlagCleanStop : 0);
+  StoreLittle<uint32_t>(record, 108, tail_incarnation.value());
 }
 
 absl::StatusOr<LogTails> LogTails::DecodeBody(
@@ -75,6 +76,7 @@ absl::StatusOr<LogTails> LogTails::DecodeBody(
   tails.key_head = LoadPosition(record, kKeyHeadOffset);
   tails.committed = SequenceNumber(LoadLittle<uint64_t>(record, 96));
   tails.clean_stop = (LoadLittle<uint32_t>(record, 104) & kFlagCleanStop) != 0;
+  tails.tail_incarnation = Incarnation(LoadLittle<uint32_t>(record, 108));
   RETURN_IF_ERROR(
       CheckOrder(tails.key_tail, "key_tail", tails.dirty_tail, "dirty_tail"));
   RETURN_IF_ERROR(

@@ -144,6 +144,9 @@ struct LogTails {
   LogPosition key_head;
   SequenceNumber committed;
   bool clean_stop = false;  // key_head is exact
+  // Of the last set before key_tail, 0 if there was none: no set of an earlier
+  // one can stand at key_tail.
+  Incarnation tail_incarnation;
 
   // Rejects key_tail > dirty_tail, or dirty_tail > key_head (C4). Bounds
   // against a device are the loader's: see ValidateLogPosition.

@@ -91,7 +91,6 @@ class Daemon {
     options.transport = settings_.transport;
     options.threads = settings_.threads;
     options.allow_other = settings_.allow_other;
-    options.read_only = settings_.read_only;
     ASSIGN_OR_RETURN(server_, FuseServer::Mount(options, FuseOperations(),
                                                 file_system_.get()));
     return absl::OkStatus();

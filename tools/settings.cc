@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "fuse/transport.h"
+#include "meta/geometry.h"
 #include "meta/records.h"
 #include "meta/status_macros.h"
 #include "tools/image_specs.h"
@@ -26,6 +27,17 @@ constexpr int kMaxThreads = 64;
 
 absl::Status SetSize(absl::string_view value, uint64_t& field) {
   ASSIGN_OR_RETURN(field, ParseSize(value));
+  return absl::OkStatus();
+}
+
+absl::Status SetSegmentSize(absl::string_view value, Settings& settings) {
+  ASSIGN_OR_RETURN(const uint64_t size, ParseSize(value));
+  if (size < kMinSegmentSize || size > kMaxSegmentSize ||
+      (size & (size - 1)) != 0) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "got '", value, "', want a power of two from 1M to 64M"));
+  }
+  settings.segment_size = size;
   return absl::OkStatus();
 }
 
@@ -103,9 +115,7 @@ const Setting kSettings[] = {
      }},
     {"segment_size", "SIZE",
      "of a new cache, 1M to 64M (16M, or less for a small cache)",
-     [](absl::string_view v, Settings& s) {
-       return SetSize(v, s.segment_size);
-     }},
+     SetSegmentSize},
     {"image_cache_size", "SIZE",
      "share of a new image (an even share of what is free)",
      [](absl::string_view v, Settings& s) {

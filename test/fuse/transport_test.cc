@@ -50,9 +50,9 @@ TEST(Transport, IoUringIsRefusedWithTheReason) {
       StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("libfuse")));
 }
 
-TEST(Transport, AutoFallsBackAndSaysWhy) {
+TEST(Transport, AutoIsTheClassicChannelAndSaysWhy) {
   EXPECT_EQ(ChooseTransport(Transport::kAuto, kAll)->transport,
-            Transport::kIoUring);
+            Transport::kDevFuse);
   const auto choice = ChooseTransport(Transport::kAuto, TransportFacts());
   ASSERT_THAT(choice, IsOk());
   EXPECT_EQ(choice->transport, Transport::kDevFuse);
