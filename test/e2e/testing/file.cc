@@ -79,7 +79,7 @@ Buffer::Buffer(size_t size)
 void Buffer::Free::operator()(char* data) const { free(data); }
 
 File::File(const std::string& path, int flags, int* error)
-    : fd_(open(path.c_str(), flags | O_CLOEXEC)) {
+    : fd_(open(path.c_str(), flags | O_CLOEXEC, 0600)) {
   if (error != nullptr) {
     *error = fd_ < 0 ? errno : 0;
   } else if (fd_ < 0) {
