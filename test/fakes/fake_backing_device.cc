@@ -16,6 +16,12 @@ FakeBackingDevice::FakeBackingDevice(FakeDisk& disk, const Options& options)
   identity_.text = options.identity;
 }
 
+FakeBackingDevice::~FakeBackingDevice() {
+  disk_.set_hanging(false);
+  while (disk_.Step()) {
+  }
+}
+
 void FakeBackingDevice::Submit(std::vector<BackingRequest> requests,
                                Submission submission) {
   disk_.Submit(std::move(requests), submission);

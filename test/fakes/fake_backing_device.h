@@ -25,6 +25,8 @@ class FakeBackingDevice : public BackingDevice {
   };
 
   FakeBackingDevice(FakeDisk& disk, const Options& options);
+  // Ends what is in flight, as closing a real one does.
+  ~FakeBackingDevice() override;
 
   uint64_t size() const override { return identity_.size; }
   const BackingIdentity& identity() const override { return identity_; }

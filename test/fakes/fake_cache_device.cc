@@ -6,6 +6,7 @@
 
 #include "absl/base/macros.h"
 #include "absl/strings/str_cat.h"
+#include "glog/logging.h"
 
 namespace pcachefs {
 namespace {
@@ -121,6 +122,8 @@ absl::Status FakeCacheDevice::Write(MediaOffset offset,
     media_.Write(offset.value(), bytes.first(length));
     MirrorLocked(offset.value(), length);
     stop = CountChangeLocked();
+    VLOG(2) << name_ << ": write at " << offset << ", +" << bytes.size() << ' '
+            << status;
   }
   if (stop) {
     if (on_stop_) on_stop_();
@@ -207,6 +210,13 @@ void FakeCacheDevice::Restart() {
   RestartLocked();
 }
 
+void FakeCacheDevice::Resume() {
+  absl::MutexLock lock(&mutex_);
+  ABSL_HARDENING_ASSERT(pending_.empty());
+  stopped_ = false;
+  persist_failed_ = false;
+}
+
 std::unique_ptr<FakeCacheDevice> FakeCacheDevice::Fork() const {
   absl::MutexLock lock(&mutex_);
   auto fork = std::make_unique<FakeCacheDevice>(options_);
@@ -231,6 +241,7 @@ void FakeCacheDevice::FailRange(uint32_t kinds, uint64_t offset,
 void FakeCacheDevice::ClearFaults() {
   absl::MutexLock lock(&mutex_);
   faults_.Clear();
+  stop_at_ = FaultInjector::kForever;
 }
 
 bool FakeCacheDevice::fault_fired() const {

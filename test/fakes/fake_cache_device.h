@@ -96,6 +96,8 @@ class FakeCacheDevice : public CacheDevice {
   void CutPower(Random& random);
   // The daemon died, and starts again. Faults are gone.
   void Restart();
+  // The daemon stopped in good order, and starts again. Faults stay.
+  void Resume();
 
   // The device as it is at this instant, without faults or pending reads.
   // Like Restart, it forgets that a Persist failed.
@@ -114,7 +116,7 @@ class FakeCacheDevice : public CacheDevice {
   void FailNth(uint32_t kinds, uint64_t index);
   void FailRange(uint32_t kinds, uint64_t offset, uint64_t length,
                  uint64_t times = FaultInjector::kForever);
-  void ClearFaults();
+  void ClearFaults();  // and what StopAt arranged
   bool fault_fired() const;
 
   void FlipBit(uint64_t offset, int bit);

@@ -1,6 +1,7 @@
 #include "test/fakes/fake_disk.h"
 
 #include <algorithm>
+#include <cstring>
 #include <memory>
 #include <span>
 #include <utility>
@@ -8,6 +9,7 @@
 
 #include "absl/base/macros.h"
 #include "absl/strings/str_cat.h"
+#include "glog/logging.h"
 #include "meta/units.h"
 #include "test/fakes/fake_backing_device.h"
 
@@ -143,6 +145,7 @@ bool FakeDisk::Step() {
 
 void FakeDisk::Complete(Pending pending) {
   absl::Status status = Execute(pending);
+  VLOG(2) << Describe(pending.request) << status;
   pending.request.done(std::move(status));
 }
 
@@ -219,7 +222,7 @@ void FakeDisk::ReadLocked(Pending& pending) {
   const BackingRequest& request = pending.request;
   std::vector<std::byte> late(request.length);
   media_.visible().Read(request.offset, late);
-  if (late != pending.early) {
+  if (std::memcmp(late.data(), pending.early.data(), late.size()) != 0) {
     for (size_t at = 0; at < late.size(); at += kSectorSize) {
       if (random_.Percent(50)) continue;
       std::copy_n(pending.early.begin() + at, kSectorSize, late.begin() + at);
@@ -320,6 +323,13 @@ void FakeDisk::Restart() {
   RestartLocked();
 }
 
+void FakeDisk::Resume() {
+  absl::MutexLock lock(&mutex_);
+  ABSL_HARDENING_ASSERT(pending_.empty());
+  stopped_ = false;
+  orphans_.clear();
+}
+
 std::unique_ptr<FakeDisk> FakeDisk::Fork() const {
   absl::MutexLock lock(&mutex_);
   auto fork = std::make_unique<FakeDisk>(options_);
@@ -346,6 +356,7 @@ void FakeDisk::FailRange(uint32_t kinds, uint64_t offset, uint64_t length,
 void FakeDisk::ClearFaults() {
   absl::MutexLock lock(&mutex_);
   faults_.Clear();
+  stop_at_ = FaultInjector::kForever;
 }
 
 bool FakeDisk::fault_fired() const {

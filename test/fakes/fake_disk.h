@@ -63,6 +63,8 @@ class FakeDisk {
   ~FakeDisk();
 
   std::unique_ptr<BackingDevice> Open();
+  // As BackingDevice::Submit.
+  void Submit(std::vector<BackingRequest> requests, Submission submission);
 
   // Completes one request, any one; false if none can complete now.
   bool Step();
@@ -81,6 +83,8 @@ class FakeDisk {
   void CutPower(Random& random);
   // The daemon died, and starts again. Faults are gone.
   void Restart();
+  // The daemon stopped in good order, and starts again. Faults stay.
+  void Resume();
 
   // The disk as it is at this instant, without faults. Requests in flight
   // belong to a daemon that the copy does not have: what they may have done
@@ -99,7 +103,7 @@ class FakeDisk {
   void FailNth(uint32_t kinds, uint64_t index);
   void FailRange(uint32_t kinds, uint64_t offset, uint64_t length,
                  uint64_t times = FaultInjector::kForever);
-  void ClearFaults();
+  void ClearFaults();  // and what StopAt arranged
   bool fault_fired() const;
   void set_hanging(bool hanging);
   void set_full(bool full);
@@ -113,8 +117,6 @@ class FakeDisk {
   std::vector<std::string> mistakes() const;
 
  private:
-  friend class FakeBackingDevice;  // calls Submit
-
   struct Pending {
     BackingRequest request;
     uint64_t journal_end = 0;      // kFlush: what it covers
@@ -122,7 +124,6 @@ class FakeDisk {
     std::vector<std::byte> early;  // kRead: the sectors at submission
   };
 
-  void Submit(std::vector<BackingRequest> requests, Submission submission);
   Pending AdmitLocked(BackingRequest request)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void CheckLocked(const BackingRequest& request)

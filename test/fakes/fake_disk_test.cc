@@ -47,7 +47,7 @@ class FakeDiskTest : public testing::Test {
     };
     std::vector<BackingRequest> requests;
     requests.push_back(std::move(request));
-    disk.Open()->Submit(std::move(requests), submission);
+    disk.Submit(std::move(requests), submission);
   }
 
   void Write(FakeDisk& disk, char name, uint64_t offset) {

@@ -126,6 +126,7 @@ class ReferenceImage {
   using Allowed =
       absl::FunctionRef<IntervalSet::Interval(const History&, size_t version)>;
 
+  static bool Equal(std::span<const std::byte> a, std::span<const std::byte> b);
   Sector Content(uint64_t sector, const Version& version) const;
   bool Certainly(const History& history, size_t later, size_t earlier) const;
   // When the first acknowledged version ended that certainly replaced this one.
@@ -153,6 +154,7 @@ class ReferenceImage {
                          const char* what) const;
   std::string Describe(uint64_t sector) const;
   std::string Describe(WriteId id) const;
+  std::string DescribeFlushes() const;
 
   uint64_t size_;
   uint64_t now_ = 0;

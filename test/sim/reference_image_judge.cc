@@ -48,7 +48,7 @@ absl::Status ReferenceImage::ForEachWritten(
       if (next != histories_.end() && next->first == sector) {
         RETURN_IF_ERROR(action(sector, next->second, bytes));
         ++next;
-      } else if (!absl::c_equal(Content(sector, {}), bytes)) {
+      } else if (!Equal(Content(sector, {}), bytes)) {
         return NoVersion(sector * kSectorSize, bytes, "never written");
       }
     }
@@ -66,7 +66,7 @@ absl::StatusOr<std::vector<ReferenceImage::Match>> ReferenceImage::MatchAll(
         Match match = {.sector = sector};
         IntervalSet allowed_here;
         for (size_t i = history.versions.size(); i-- > 0;) {
-          if (!absl::c_equal(Content(sector, history.versions[i]), bytes)) {
+          if (!Equal(Content(sector, history.versions[i]), bytes)) {
             continue;
           }
           match.versions.push_back(i);
@@ -117,7 +117,7 @@ absl::Status ReferenceImage::JudgeDaemonCrash(Reader image) {
       ForEachWritten(image, [&](uint64_t sector, const History& history,
                                 std::span<const std::byte> bytes) {
         for (size_t i : Candidates(history, now_)) {
-          if (absl::c_equal(Content(sector, history.versions[i]), bytes)) {
+          if (Equal(Content(sector, history.versions[i]), bytes)) {
             observed.emplace_back(sector, i);
             return absl::OkStatus();
           }
@@ -202,7 +202,7 @@ absl::Status ReferenceImage::JudgeDrained(Reader backing) const {
   return ForEachWritten(backing, [&](uint64_t sector, const History& history,
                                      std::span<const std::byte> bytes) {
     for (size_t i : Candidates(history, now_ + 1)) {
-      if (absl::c_equal(Content(sector, history.versions[i]), bytes)) {
+      if (Equal(Content(sector, history.versions[i]), bytes)) {
         return absl::OkStatus();
       }
     }
@@ -234,6 +234,15 @@ std::string ReferenceImage::Describe(uint64_t sector) const {
   for (size_t i = first; i < versions.size(); ++i) {
     absl::StrAppend(&text, "\n    ", Describe(versions[i].write),
                     versions[i].mixed ? " (a part of the sector)" : "");
+  }
+  return text;
+}
+
+std::string ReferenceImage::DescribeFlushes() const {
+  std::string text;
+  const size_t count = std::min<size_t>(flushes_.size(), 8);
+  for (size_t i = flushes_.size() - count; i < flushes_.size(); ++i) {
+    absl::StrAppend(&text, " ", flushes_[i].begun, "-", flushes_[i].ended);
   }
   return text;
 }
@@ -292,7 +301,8 @@ absl::Status ReferenceImage::Contradiction(const std::vector<Match>& matches,
   return absl::DataLossError(absl::StrCat(
       what, ": no prefix of history: flushed as of ", durable_, has(*latest),
       ", present", has(*earliest), ", something later missing",
-      Describe(latest->sector), Describe(earliest->sector)));
+      Describe(latest->sector), Describe(earliest->sector),
+      "\n  last flushes (begun-ended):", DescribeFlushes()));
 }
 
 }  // namespace pcachefs

@@ -1,0 +1,149 @@
+#include "test/sim/script.h"
+
+#include <cstdint>
+
+#include "absl/time/time.h"
+#include "meta/units.h"
+
+namespace pcachefs {
+namespace {
+
+constexpr uint64_t kImageSize = kMiB;
+
+// Answers nothing on purpose: what may fail and what not is for the fixture to
+// judge.
+class Script {
+ public:
+  explicit Script(ImageFixture& machine) : machine_(machine) {}
+
+  void Run() {
+    WriteAndFlush();
+    ReadMisses();
+    DiscardAndZero();
+    WriteBack();
+    FillSegments();
+    Restart();
+    WriteAndFlush();
+    if (!over()) machine_.RunIdle();
+  }
+
+ private:
+  bool over() const {
+    return !machine_.is_on() || machine_.cache_device().stopped() ||
+           !machine_.status().ok();
+  }
+  void Write(uint64_t offset, uint64_t length) {
+    if (!over()) machine_.Write(Bytes(offset, length)).IgnoreError();
+  }
+  void Read(uint64_t offset, uint64_t length) {
+    if (!over()) machine_.Read(Bytes(offset, length)).IgnoreError();
+  }
+  void Flush() {
+    if (!over()) machine_.Flush().IgnoreError();
+  }
+
+  void WriteAndFlush() {
+    for (uint64_t block = 0; block < 6; ++block)
+      Write(block * kBlockSize, 4096);
+    Write(2 * kBlockSize, 4096);    // again
+    Write(kBlockSize + 512, 1024);  // sectors
+    Flush();
+    Write(3 * kBlockSize + 100, 5000);  // neither sectors nor blocks
+    Write(0, 512);
+    Write(0, 512);
+    if (over()) return;
+    // Two flushes and two writes at once.
+    machine_.StartWrite(Bytes(40 * kBlockSize, 8192));
+    machine_.StartFlush();
+    machine_.StartWrite(Bytes(41 * kBlockSize, 8192));
+    machine_.StartFlush();
+    machine_.Settle().IgnoreError();
+  }
+
+  void ReadMisses() {
+    Read(100 * kBlockSize, 64 * kKiB);
+    Read(0, 64 * kKiB);  // hits, and misses between them
+    if (over()) return;
+    // An overwrite beats the fill of a miss that is still under way.
+    machine_.StartRead(Bytes(120 * kBlockSize, 16 * kKiB));
+    machine_.StartRead(Bytes(121 * kBlockSize, 16 * kKiB));
+    machine_.StartWrite(Bytes(121 * kBlockSize, 4096));
+    machine_.Settle().IgnoreError();
+    Read(120 * kBlockSize, 16 * kKiB);
+  }
+
+  void DiscardAndZero() {
+    if (over()) return;
+    machine_.Discard(Bytes(4 * kBlockSize, 4 * kBlockSize)).IgnoreError();
+    if (over()) return;
+    machine_.Zero(Bytes(121 * kBlockSize + 512, 1024)).IgnoreError();
+    Write(5 * kBlockSize, 4096);  // into the hole
+    if (over()) return;
+    machine_.Discard(Bytes(100 * kBlockSize + 10, 5000)).IgnoreError();
+    Flush();
+    Read(0, 64 * kKiB);
+  }
+
+  void WriteBack() {
+    // The first half of an epoch is written back while the second arrives.
+    Write(60 * kBlockSize, 8192);
+    if (!over()) machine_.clock().Advance(absl::Seconds(2));
+    for (int i = 0; i < 40 && !over(); ++i) machine_.Pump();
+    Write(61 * kBlockSize, 8192);
+    Flush();
+    Write(60 * kBlockSize, 4096);
+    if (!over()) machine_.RunIdle();
+  }
+
+  // More than a segment of payload, so that reclaim has something to free.
+  void FillSegments() {
+    for (uint64_t i = 0; i < 12; ++i) {
+      Write((i % 4) * 256 * kKiB, 256 * kKiB);
+      if (i % 3 == 0) Flush();
+    }
+    if (!over()) machine_.RunIdle();
+    Write(0, 4096);
+    if (!over()) machine_.Drain().IgnoreError();
+    Write(8 * kBlockSize, 64 * kKiB);
+    if (!over()) machine_.RunIdle();
+  }
+
+  void Restart() {
+    Write(7 * kBlockSize, 4096);
+    if (over() || !machine_.Stop().ok()) return;
+    machine_.Start().IgnoreError();
+    Read(0, 128 * kKiB);
+  }
+
+  ImageFixture& machine_;
+};
+
+}  // namespace
+
+ImageFixture::Options ScriptMachine() {
+  ImageFixture::Options options;
+  options.disk.size = kImageSize;
+  options.image.gc_percent = 10;
+  return options;
+}
+
+void FillLogSegment(ImageFixture& machine) {
+  // Each discard is one small key set. Spread over half of the image, so that
+  // the oracle keeps few versions of each sector.
+  constexpr uint64_t kSectors = kImageSize / 2 / kSectorSize;
+  constexpr uint64_t kRoom = 3000;  // bytes left: less than the script's keys
+  for (uint64_t i = 0; machine.status().ok(); ++i) {
+    const LogPosition head = machine.image().status().key_head;
+    if (head.offset.value() > kMiB - kRoom) break;
+    machine
+        .Discard(
+            Bytes(kImageSize / 2 + i % kSectors * kSectorSize, kSectorSize))
+        .IgnoreError();
+    if (i % 1000 == 0) machine.RunIdle();
+  }
+  machine.RunIdle();
+}
+
+void RunScript(ImageFixture& machine) { Script(machine).Run(); }
+
+}  // namespace pcachefs
