@@ -136,7 +136,7 @@ bool ImageCore::CommitStep() {
   // Idle: leave a proof on the media that the last sets were durable, which no
   // later set will give. Without it their loss would look like a torn end.
   const absl::Status stored = tails_.Store(/*clean_stop=*/false);
-  if (stored.ok() && barrier().Persist().ok()) {
+  if (stored.ok() && tails_.Persist().ok()) {
     absl::MutexLock lock(&mutex_);
     proven_ = durable + 1;
   }

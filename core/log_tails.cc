@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "glog/logging.h"
+#include "meta/status_macros.h"
 
 namespace pcachefs {
 
@@ -41,6 +42,14 @@ absl::Status TailKeeper::AdvanceKeyTail(const LogPosition& position,
   tails_.key_tail = position;
   tails_.tail_incarnation = std::max(tails_.tail_incarnation, incarnation);
   return StoreLocked();
+}
+
+absl::Status TailKeeper::Persist() {
+  while (true) {
+    RETURN_IF_ERROR(barrier_.Persist());
+    absl::MutexLock lock(&mutex_);
+    if (cursor_.durable(barrier_)) return absl::OkStatus();
+  }
 }
 
 absl::Status TailKeeper::Store(bool clean_stop) {

@@ -51,6 +51,12 @@ class TailKeeper {
                               Incarnation incarnation);
   Incarnation tail_incarnation();
 
+  // Makes what was stored durable. Use it instead of the barrier's own Persist:
+  // while that runs somebody else may store the tails into the same slot, and
+  // until his version is durable too a power cut may tear it, which leaves what
+  // was durable before.
+  absl::Status Persist();
+
   // Stores the tails as they are. `clean_stop`: nothing will be appended any
   // more, key_head is exact.
   absl::Status Store(bool clean_stop);

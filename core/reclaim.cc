@@ -27,7 +27,7 @@ bool Reclaim::Step() {
   // What was passed before a failure can be freed all the same.
   absl::StatusOr<std::vector<SegmentId>> freed = StoreFreed();
   if (freed.ok() && (moved || !freed->empty())) {
-    status.Update(core_.barrier().Persist());
+    status.Update(core_.tails().Persist());
   }
   status.Update(freed.status());
   if (!core_.barrier().status().ok() || !freed.ok()) {

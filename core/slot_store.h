@@ -33,11 +33,13 @@ class SlotCursor {
   SlotCursor(int newest_slot, uint64_t update_number)
       : update_number_(update_number), slot_(newest_slot) {}
 
+  // Whether a barrier covered the newest version.
+  bool durable(Barrier& barrier) const {
+    return update_number_ == 0 || !stored_ || barrier.Covered(ticket_);
+  }
   // The slot and number of the next store.
   int NextSlot(Barrier& barrier) const {
-    const bool durable =
-        update_number_ == 0 || !stored_ || barrier.Covered(ticket_);
-    return durable ? 1 - slot_ : slot_;
+    return durable(barrier) ? 1 - slot_ : slot_;
   }
   uint64_t next_update_number() const { return update_number_ + 1; }
 

@@ -167,7 +167,7 @@ bool Writeback::FinishBatch() {
   // crash can bring this epoch back. If nothing was dirty there is nothing to
   // bring back.
   if (status.ok() && wrote) {
-    status = core_.barrier().Persist();
+    status = core_.tails().Persist();
     if (status.ok()) core_.log().MarkDurable(covered);
   }
   if (!status.ok()) {
