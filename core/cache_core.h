@@ -28,6 +28,7 @@
 #include "iobackend/cache_device.h"
 #include "meta/geometry.h"
 #include "meta/records.h"
+#include "meta/slot_pair.h"
 #include "meta/types.h"
 
 namespace pcachefs {
@@ -41,6 +42,11 @@ struct DeviceRecords {
 };
 // Errors of Cache::Inspect. Reads only.
 absl::StatusOr<DeviceRecords> ReadDeviceRecords(CacheDevice& device);
+
+// The record in a slot of the image table. NotFound if there is none, or if it
+// was never complete: a power cut tore the first store of it.
+absl::StatusOr<SlotChoice<ImageRecord>> LoadImageRecord(
+    CacheDevice& device, const Geometry& geometry, ImageId id);
 
 // An image's record and where the next version of it goes.
 struct KnownImage {

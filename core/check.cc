@@ -89,7 +89,7 @@ class Checker {
     const std::array<MediaOffset, 2> slots = {geometry_->image_record(id, 0),
                                               geometry_->image_record(id, 1)};
     const absl::StatusOr<SlotChoice<ImageRecord>> record =
-        LoadSlots<ImageRecord>(device_, slots);
+        LoadImageRecord(device_, *geometry_, id);
     if (absl::IsNotFound(record.status())) return absl::OkStatus();
     if (!record.ok()) {
       Add(Severity::kDamage, "",

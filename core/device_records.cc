@@ -65,13 +65,29 @@ absl::StatusOr<DeviceRecords> ReadDeviceRecords(CacheDevice& device) {
       .info_cursor = SlotCursor(info.slot, info.update_number)};
 }
 
+absl::StatusOr<SlotChoice<ImageRecord>> LoadImageRecord(
+    CacheDevice& device, const Geometry& geometry, ImageId id) {
+  absl::StatusOr<SlotChoice<ImageRecord>> record = LoadSlots<ImageRecord>(
+      device, {geometry.image_record(id, 0), geometry.image_record(id, 1)});
+  if (!absl::IsDataLoss(record.status())) return record;
+  // The first version goes to slot 0, and no image is served before the second
+  // one is durable in slot 1: if that is blank nothing was ever in the image.
+  std::array<std::byte, ImageRecord::kSize> second;
+  RETURN_IF_ERROR(device.Read(geometry.image_record(id, 1), second));
+  if (second == std::array<std::byte, ImageRecord::kSize>{}) {
+    return absl::NotFoundError(absl::StrCat(
+        "the making of an image was cut short: ", record.status().message()));
+  }
+  return record;
+}
+
 absl::StatusOr<std::map<ImageId, KnownImage>> ReadImageTable(
     CacheDevice& device, const Geometry& geometry) {
   std::map<ImageId, KnownImage> known;
   for (uint32_t i = 0; i < geometry.image_slots(); ++i) {
     const ImageId id(i);
-    absl::StatusOr<SlotChoice<ImageRecord>> record = LoadSlots<ImageRecord>(
-        device, {geometry.image_record(id, 0), geometry.image_record(id, 1)});
+    absl::StatusOr<SlotChoice<ImageRecord>> record =
+        LoadImageRecord(device, geometry, id);
     if (absl::IsNotFound(record.status())) continue;
     if (!record.ok()) {
       return absl::Status(record.status().code(),
