@@ -115,14 +115,18 @@ class WritePath::Unaligned : public std::enable_shared_from_this<Unaligned> {
   }
 
   void Wait() {
-    path_.TryOrWait([self = shared_from_this(),
-                     tried = false](const absl::Status& failed) mutable {
+    path_.TryOrWait([self = shared_from_this()](const absl::Status& failed) {
       if (!failed.ok()) {
         self->done_(failed);
         return true;
       }
-      // The first attempt is the one that has just failed.
-      if (!std::exchange(tried, true)) return false;
+      // An attempt leaves the line, reads the edges again and may come back to
+      // its end: not for nothing, or background work would run in a circle.
+      // Once without looking, since there may be room in an open segment.
+      if (std::exchange(self->retried_, true) &&
+          self->core_.space().payload_left() == 0) {
+        return false;
+      }
       self->Start();
       return true;
     });
@@ -135,6 +139,7 @@ class WritePath::Unaligned : public std::enable_shared_from_this<Unaligned> {
   const AlignedBuffer bytes_;
   AlignedBuffer buffer_;
   Placeholders placeholders_;
+  bool retried_ = false;
   Done done_;
 };
 
