@@ -22,7 +22,7 @@ namespace {
 void FailCacheDevice(uint32_t kinds, uint64_t index, bool cut_power,
                      bool& fired) {
   ImageFixture machine(ScriptMachine());
-  ASSERT_THAT(machine.Start(), IsOk());
+  ASSERT_THAT(machine.Start(/*judge=*/false), IsOk());
   machine.set_faults_expected(true);
   machine.cache_device().FailNth(kinds, index);
 
@@ -70,7 +70,7 @@ TEST(FaultSweep, CacheDeviceReadFails) {
 
 void FailDisk(uint32_t kinds, uint64_t index, bool& fired) {
   ImageFixture machine(ScriptMachine());
-  ASSERT_THAT(machine.Start(), IsOk());
+  ASSERT_THAT(machine.Start(/*judge=*/false), IsOk());
   machine.set_faults_expected(true);
   machine.disk().FailNth(kinds, index);
   absl::Status order;
