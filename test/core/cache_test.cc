@@ -51,7 +51,9 @@ class CacheTest : public testing::Test {
   }
   // Closes the cache in good order if it is open, and opens it.
   absl::Status Reopen() {
-    if (cache_ != nullptr) EXPECT_THAT(cache_->Close(), IsOk());
+    if (cache_ != nullptr) {
+      EXPECT_THAT(cache_->Close(), IsOk());
+    }
     return Open();
   }
   absl::Status Attach(const std::string& name, ScriptedDisk& disk,
@@ -286,7 +288,9 @@ TEST(CacheOfOneImage, GcPercentOutlivesEveryEnd) {
   int percent = 10;
   for (const auto end : {0, 1, 2, 0, 1, 2}) {
     ASSERT_THAT(machine.image().SetGcPercent(percent), IsOk());
-    if (end == 0) ASSERT_THAT(machine.Stop(), IsOk());
+    if (end == 0) {
+      ASSERT_THAT(machine.Stop(), IsOk());
+    }
     if (end == 1) machine.Kill();
     if (end == 2) machine.CutPower(percent);
     ASSERT_THAT(machine.Start(), IsOk());
@@ -306,7 +310,9 @@ TEST(CacheOfOneImage, FlushedDataOutlivesEveryEnd) {
     const std::string bytes(10'000, static_cast<char>('a' + end));
     ASSERT_THAT(machine.Write(end * 5000 + 3, bytes), IsOk());
     ASSERT_THAT(machine.Flush(), IsOk());
-    if (end % 3 == 0) ASSERT_THAT(machine.Stop(), IsOk());
+    if (end % 3 == 0) {
+      ASSERT_THAT(machine.Stop(), IsOk());
+    }
     if (end % 3 == 1) machine.Kill();
     if (end % 3 == 2) machine.CutPower(end);
     ASSERT_THAT(machine.Start(), IsOk());
