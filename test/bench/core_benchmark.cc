@@ -5,12 +5,14 @@
 //
 // The cache lies in /dev/shm; the backing device is a sparse file beside it.
 
-#include <unistd.h>
+
+#include <stdlib.h>
 
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <memory>
 #include <string>
 #include <utility>
@@ -92,7 +94,7 @@ class Bench {
     device_ = std::move(opened->device);
     CHECK(Cache::Format(*device_, {}, clock_).ok());
     const std::string backing = directory_ + "/backing";
-    CHECK_EQ(close(creat(backing.c_str(), 0600)), 0);
+    CHECK(std::ofstream(backing).good());
     // Every eighth extent, so that neighbours do not merge.
     std::filesystem::resize_file(backing, 8 * extents_ * kBlockSize);
 
