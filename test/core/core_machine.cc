@@ -151,15 +151,20 @@ absl::Status CoreMachine::Drain() { return Await(StartDrain()); }
 absl::Status CoreMachine::Await(const Pending& pending) {
   for (int i = 0; !pending->done; ++i) {
     if (i == kPatience) return absl::InternalError("never answered");
-    const bool worked = cache_device_.Step() | cache_->Step();
-    if (!worked) clock_.Advance(absl::Milliseconds(10));
+    if (!StepOnce()) clock_.Advance(absl::Milliseconds(10));
   }
   return pending->status;
 }
 
+bool CoreMachine::StepOnce() {
+  const bool completed = cache_device_.Step();
+  const bool worked = cache_->Step();
+  return completed || worked;
+}
+
 bool CoreMachine::RunIdle() {
   for (int i = 0; i < kPatience; ++i) {
-    if (!(cache_device_.Step() | cache_->Step())) return true;
+    if (!StepOnce()) return true;
   }
   return false;
 }

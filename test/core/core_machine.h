@@ -102,6 +102,8 @@ class CoreMachine {
 
  private:
   void SwitchOff();
+  // One round of completions and background work; true if there was any.
+  bool StepOnce();
 
   const Options options_;
   FakeClock clock_;
