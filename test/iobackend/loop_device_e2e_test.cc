@@ -61,10 +61,10 @@ class LoopDevice {
 class LoopDeviceTest : public ::testing::TestWithParam<uint32_t> {
  protected:
   void SetUp() override {
-    if (geteuid() != 0) GTEST_SKIP() << "needs root";
+    if (geteuid() != 0) FAIL() << "needs root";
     file_ = MakeSparseFile(path_, kSize);
     loop_ = std::make_unique<LoopDevice>(path_, GetParam());
-    if (loop_->path().empty()) GTEST_SKIP() << "needs a loop device";
+    if (loop_->path().empty()) FAIL() << "needs a loop device";
   }
 
   TestDirectory directory_;
@@ -204,7 +204,7 @@ class FullLoopDeviceTest : public LoopDeviceTest {
  protected:
   void SetUp() override {
     if (geteuid() != 0 || !MountSmallTmpfs(directory_.path(), kMiB)) {
-      GTEST_SKIP() << "needs root";
+      FAIL() << "needs root";
     }
     LoopDeviceTest::SetUp();
   }
