@@ -155,8 +155,9 @@ void CachedImage::Drain(Done done) {
 
 ImageStatus CachedImage::status() { return core_->status(); }
 
-absl::Status CachedImage::SetGcPercent(int gc_percent) {
-  return core_->SetGcPercent(gc_percent);
+absl::Status CachedImage::Change(const ImageChanges& changes) {
+  return core_->ChangeRecord(
+      [&](ImageRecord& record) { return changes.Apply(record); });
 }
 
 }  // namespace pcachefs

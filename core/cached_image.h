@@ -23,6 +23,7 @@
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "core/image_settings.h"
 #include "core/status.h"
 #include "meta/key_set.h"
 #include "meta/types.h"
@@ -93,8 +94,9 @@ class CachedImage {
 
   ImageStatus status();
 
-  // 0..90; persistent. InvalidArgument otherwise.
-  absl::Status SetGcPercent(int gc_percent);
+  // Durable when it returns, and counts from then on. InvalidArgument names
+  // the setting; errors of the cache device.
+  absl::Status Change(const ImageChanges& changes);
 
   ImageCore& core() { return *core_; }
 

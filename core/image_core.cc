@@ -72,9 +72,9 @@ ImageCore::ImageCore(const CacheParts& parts,
       log_(parts.device, space_, parts.barrier, tag_, start.log),
       tails_(parts.device, parts.barrier, log_, start.tails_slots,
              start.tails, start.tails_cursor),
-      gc_percent_(start.record.gc_percent),
-      record_(start.record),
+      settings_(start.record),
       record_cursor_(start.record_cursor),
+      record_(start.record),
       record_slots_(start.record_slots),
       proven_(start.tails.committed),
       last_commit_(parts.clock.Now()),
@@ -191,22 +191,19 @@ std::string ImageCore::lost_reason() {
                       "reads of them answer an error until overwritten");
 }
 
-absl::Status ImageCore::SetGcPercent(int gc_percent) {
-  if (gc_percent < 0 || gc_percent > kMaxGcPercent) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("gc_percent: got ", gc_percent, ", want 0 to ",
-                     kMaxGcPercent));
-  }
+absl::Status ImageCore::ChangeRecord(
+    absl::FunctionRef<absl::Status(ImageRecord&)> edit) {
+  absl::MutexLock change(&change_mutex_);
+  ImageRecord changed = record();
+  RETURN_IF_ERROR(edit(changed));
+  RETURN_IF_ERROR(StoreSlot(device(), barrier(), record_slots_,
+                            record_cursor_, changed));
+  RETURN_IF_ERROR(barrier().Persist());
   {
     absl::MutexLock lock(&mutex_);
-    ImageRecord changed = record_;
-    changed.gc_percent = gc_percent;
-    RETURN_IF_ERROR(StoreSlot(device(), barrier(), record_slots_,
-                              record_cursor_, changed));
     record_ = changed;
   }
-  RETURN_IF_ERROR(barrier().Persist());
-  gc_percent_ = gc_percent;
+  settings_.Store(changed);
   Kick();
   return absl::OkStatus();
 }
@@ -227,9 +224,15 @@ ImageStatus ImageCore::status() {
       .size = size_,
       .mode = record.mode,
       .order = record.order,
-      .gc_percent = gc_percent_,
+      .gc_percent = record.gc_percent,
+      .max_dirty = record.max_dirty,
+      .max_dirty_age = record.max_dirty_age,
+      .writeback_rate_floor = record.writeback_rate_floor,
+      .writeback_rate_ceiling = record.writeback_rate_ceiling,
+      .sequential_cutoff = record.sequential_cutoff,
       .state = health_.state(),
       .state_reason = health_.reason(),
+      .segment_size = table().geometry().segment_size(),
       .cache_segs = space_.share(),
       .cache_used_segs = space_.used(),
       .dirty_bytes = dirty_bytes_,

@@ -13,12 +13,15 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/functional/any_invocable.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "core/barrier.h"
 #include "core/clock.h"
 #include "core/counters.h"
 #include "core/data_allocator.h"
+#include "core/image_settings.h"
 #include "core/image_space.h"
 #include "core/key_log.h"
 #include "core/log_tails.h"
@@ -107,7 +110,7 @@ class ImageCore {
   ImageTag tag() const { return tag_; }
   uint64_t size() const { return size_; }
   bool read_only() const { return read_only_; }
-  int gc_percent() const { return gc_percent_; }
+  const LiveSettings& settings() const { return settings_; }
 
   // Bytes that are logged and not on the backing device yet.
   std::atomic<uint64_t>& dirty_bytes() { return dirty_bytes_; }
@@ -127,7 +130,10 @@ class ImageCore {
   // Empty if nothing was lost.
   std::string lost_reason();
 
-  absl::Status SetGcPercent(int gc_percent);
+  // Changes the image's record durably: `edit` gets a copy and may refuse. One
+  // change after the other; errors of the edit and of the cache device.
+  absl::Status ChangeRecord(
+      absl::FunctionRef<absl::Status(ImageRecord&)> edit);
   ImageRecord record();
 
   ImageStatus status();
@@ -167,12 +173,16 @@ class ImageCore {
   Counters counters_;
   Health health_;
   std::atomic<uint64_t> dirty_bytes_{0};
-  std::atomic<int> gc_percent_;
+  LiveSettings settings_;
   ImageStatus::Replay replay_;
+
+  // Held over a whole change of the record, barrier included: a second store
+  // before the first is durable would leave no durable version if it tore.
+  absl::Mutex change_mutex_ ABSL_ACQUIRED_BEFORE(mutex_);
+  SlotCursor record_cursor_ ABSL_GUARDED_BY(change_mutex_);
 
   absl::Mutex mutex_;
   ImageRecord record_ ABSL_GUARDED_BY(mutex_);
-  SlotCursor record_cursor_ ABSL_GUARDED_BY(mutex_);
   const std::array<MediaOffset, 2> record_slots_;
   std::vector<AgeSample> ages_ ABSL_GUARDED_BY(mutex_);
   // The last barrier's cover that the log tails on the media tell of.

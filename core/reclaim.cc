@@ -54,7 +54,7 @@ bool Reclaim::Wanted() {
   if (core_.write_path().has_waiting()) return true;
   const uint64_t used = core_.space().used();
   return used * 100 >= uint64_t{core_.space().share()} *
-                           static_cast<uint64_t>(core_.gc_percent());
+                           static_cast<uint64_t>(core_.settings().gc_percent());
 }
 
 absl::Status Reclaim::PassKeySets() {

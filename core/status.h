@@ -34,9 +34,16 @@ struct ImageStatus {
   CacheMode mode = CacheMode::kWriteback;
   WritebackOrder order = WritebackOrder::kStrict;
   int gc_percent = 0;
+  // As in the image's record; 0: none.
+  uint64_t max_dirty = 0;               // bytes
+  uint32_t max_dirty_age = 0;           // seconds
+  uint64_t writeback_rate_floor = 0;    // bytes per second
+  uint64_t writeback_rate_ceiling = 0;  // bytes per second
+  uint64_t sequential_cutoff = 0;       // bytes
   HealthState state = HealthState::kRunning;
   std::string state_reason;  // empty when running
 
+  uint32_t segment_size = 0;     // bytes
   uint32_t cache_segs = 0;       // share
   uint32_t cache_used_segs = 0;
   uint64_t dirty_bytes = 0;      // logged and not yet written back

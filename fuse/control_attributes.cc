@@ -4,15 +4,13 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/status/statusor.h"
 #include "absl/strings/ascii.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "core/status.h"
 #include "fuse/control_target.h"
+#include "fuse/image_setting.h"
 #include "meta/records.h"
-#include "meta/status_macros.h"
 
 namespace pcachefs {
 namespace {
@@ -62,26 +60,6 @@ const ImageAttribute kImageAttributes[] = {
      nullptr},
 };
 
-absl::Status SetGcPercent(ControlTarget& target, const ImageStatus& image,
-                          absl::string_view value) {
-  int percent = 0;
-  if (!absl::SimpleAtoi(value, &percent) || percent < 0 ||
-      percent > kMaxGcPercent) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("gc_percent: got '", value, "', want 0..", kMaxGcPercent));
-  }
-  return target.SetGcPercent(image.name, percent);
-}
-
-absl::Status SetMode(ControlTarget& /*target*/, const ImageStatus& image,
-                     absl::string_view value) {
-  ASSIGN_OR_RETURN(const CacheMode mode, ParseCacheMode(value));
-  if (mode == image.mode) return absl::OkStatus();
-  return absl::UnimplementedError(absl::StrCat(
-      "cache_mode: image ", image.name, " is in mode ", Name(image.mode),
-      "; switching to ", Name(mode), " is not possible in this version"));
-}
-
 }  // namespace
 
 std::vector<std::string> CacheAttributeNames() {
@@ -110,21 +88,6 @@ std::string CacheAttributeText(int attribute, const CacheStatus& cache) {
 
 std::string ImageAttributeText(int attribute, const ImageStatus& image) {
   return kImageAttributes[attribute].text(image) + "\n";
-}
-
-const std::vector<ImageSetting>& ImageSettings() {
-  static const auto& settings = *new std::vector<ImageSetting>{
-      {"gc_percent", GcPercentText, SetGcPercent},
-      {"cache_mode", ModeText, SetMode},
-  };
-  return settings;
-}
-
-const ImageSetting* FindImageSetting(absl::string_view key) {
-  for (const ImageSetting& setting : ImageSettings()) {
-    if (setting.key == key) return &setting;
-  }
-  return nullptr;
 }
 
 absl::Status StoreImageAttribute(int attribute, ControlTarget& target,

@@ -24,17 +24,6 @@ bool IsWritableImageAttribute(int attribute);
 std::string CacheAttributeText(int attribute, const CacheStatus& cache);
 std::string ImageAttributeText(int attribute, const ImageStatus& image);
 
-// The settings of an image, for `get` and `set`: gc_percent, cache_mode.
-struct ImageSetting {
-  const char* key;
-  std::string (*get)(const ImageStatus& image);
-  absl::Status (*set)(ControlTarget& target, const ImageStatus& image,
-                      absl::string_view value);
-};
-const std::vector<ImageSetting>& ImageSettings();
-// nullptr if there is none of that name.
-const ImageSetting* FindImageSetting(absl::string_view key);
-
 // What was written to an attribute file; one line end is allowed.
 // Unimplemented, InvalidArgument with got and wanted, or as the setting says.
 absl::Status StoreImageAttribute(int attribute, ControlTarget& target,

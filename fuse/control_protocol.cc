@@ -14,8 +14,8 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "core/status.h"
-#include "fuse/control_attributes.h"
 #include "fuse/control_target.h"
+#include "fuse/image_setting.h"
 #include "fuse/status_json.h"
 #include "meta/status_macros.h"
 

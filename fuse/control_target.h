@@ -8,6 +8,7 @@
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
+#include "core/image_settings.h"
 #include "core/status.h"
 #include "fuse/server_facts.h"
 
@@ -28,7 +29,8 @@ class ControlTarget {
   virtual void Drain(const std::string& name, Done done) = 0;
 
   // May wait for the cache device.
-  virtual absl::Status SetGcPercent(const std::string& name, int percent) = 0;
+  virtual absl::Status Change(const std::string& name,
+                              const ImageChanges& changes) = 0;
 
   // OK if a stop can begin: with `force` always, else only if no image is open;
   // FailedPrecondition names those that are. BeginStop begins it.

@@ -153,12 +153,13 @@ void FileSystem::ForImages(const std::string& name, ImageOperation operation,
   }
 }
 
-absl::Status FileSystem::SetGcPercent(const std::string& name, int percent) {
+absl::Status FileSystem::Change(const std::string& name,
+                                const ImageChanges& changes) {
   MountedImage* image = directory_.FindImage(name);
   if (image == nullptr) {
     return absl::NotFoundError(absl::StrCat("no image '", name, "'"));
   }
-  return image->image()->SetGcPercent(percent);
+  return image->image()->Change(changes);
 }
 
 absl::Status FileSystem::MayStop(bool force) {

@@ -54,7 +54,8 @@ class FileSystem : public ControlTarget {
   ServerFacts GetFacts() override;
   void Flush(const std::string& name, Done done) override;
   void Drain(const std::string& name, Done done) override;
-  absl::Status SetGcPercent(const std::string& name, int percent) override;
+  absl::Status Change(const std::string& name,
+                      const ImageChanges& changes) override;
   absl::Status MayStop(bool force) override;
   void BeginStop() override;
 

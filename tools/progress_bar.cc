@@ -10,7 +10,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
-#include "tools/size_parser.h"
+#include "meta/size_parser.h"
 
 namespace pcachefs {
 namespace {

@@ -18,7 +18,7 @@
 #include "meta/records.h"
 #include "meta/status_macros.h"
 #include "tools/image_specs.h"
-#include "tools/size_parser.h"
+#include "meta/size_parser.h"
 
 namespace pcachefs {
 namespace {

@@ -287,7 +287,7 @@ TEST(CacheOfOneImage, GcPercentOutlivesEveryEnd) {
   EXPECT_EQ(machine.status().gc_percent, 70);
   int percent = 10;
   for (const auto end : {0, 1, 2, 0, 1, 2}) {
-    ASSERT_THAT(machine.image().SetGcPercent(percent), IsOk());
+    ASSERT_THAT(machine.image().Change({.gc_percent = percent}), IsOk());
     if (end == 0) {
       ASSERT_THAT(machine.Stop(), IsOk());
     }
@@ -298,7 +298,7 @@ TEST(CacheOfOneImage, GcPercentOutlivesEveryEnd) {
     percent += 7;
   }
   for (const int bad : {-1, 91, 256}) {
-    EXPECT_THAT(machine.image().SetGcPercent(bad),
+    EXPECT_THAT(machine.image().Change({.gc_percent = bad}),
                 StatusIs(absl::StatusCode::kInvalidArgument));
   }
 }

@@ -136,7 +136,7 @@ TEST_F(ReclaimTest, OverwrittenPartsDoNotTakeNewerOnesAlong) {
   ASSERT_THAT(machine().Drain(), IsOk());
   machine().disk().set_automatic(false);
   ASSERT_TRUE(machine().StartWrite(kBlock, std::string(kBlock, 'n'))->done);
-  ASSERT_THAT(machine().image().SetGcPercent(0), IsOk());
+  ASSERT_THAT(machine().image().Change({.gc_percent = 0}), IsOk());
   ASSERT_TRUE(machine().RunIdle());
 
   EXPECT_EQ(machine().PlaceOf(0), 0u);
@@ -156,7 +156,7 @@ TEST_F(ReclaimTest, SegmentThatAReaderCopiesIsFreedLater) {
   ASSERT_THAT(machine().Drain(), IsOk());
   const Pending read = machine().StartRead(0, kBlock);
   ASSERT_FALSE(read->done);
-  ASSERT_THAT(machine().image().SetGcPercent(0), IsOk());
+  ASSERT_THAT(machine().image().Change({.gc_percent = 0}), IsOk());
   const auto run = [&] {
     for (int i = 0; i < 10; ++i) machine().cache().Step();
   };
@@ -185,7 +185,7 @@ TEST_F(ReclaimTest, LogSegmentIsFreedOnlyBehindADurableKeyTail) {
   });
 
   ASSERT_THAT(machine().Drain(), IsOk());
-  ASSERT_THAT(machine().image().SetGcPercent(0), IsOk());
+  ASSERT_THAT(machine().image().Change({.gc_percent = 0}), IsOk());
   ASSERT_TRUE(machine().RunIdle());
 
   EXPECT_GT(changes, 5);
@@ -197,7 +197,7 @@ TEST_F(ReclaimTest, KeyTailThatCouldNotBeStoredFreesNothing) {
   StartWith(90);
   FillFirstLogSegment();
   ASSERT_THAT(machine().Drain(), IsOk());
-  ASSERT_THAT(machine().image().SetGcPercent(0), IsOk());
+  ASSERT_THAT(machine().image().Change({.gc_percent = 0}), IsOk());
   const SegmentId first = machine().status().key_tail.segment;
   const uint64_t tails =
       machine().core().table().geometry().log_tails(ImageId(0), 0).value();
@@ -243,7 +243,7 @@ TEST_F(ReclaimTest, StoreDuringThePersistOfKeyTailDoesNotTakeItBack) {
   StartWith(90);
   FillFirstLogSegment();
   ASSERT_THAT(machine().Drain(), IsOk());
-  ASSERT_THAT(machine().image().SetGcPercent(0), IsOk());
+  ASSERT_THAT(machine().image().Change({.gc_percent = 0}), IsOk());
   uint64_t journal_end = machine().cache_device().media().journal_end();
   int persists = 0;
   int starts = 0;

@@ -120,7 +120,14 @@ TEST_F(ControlProtocolTest, OldOperationsAreForgotten) {
 
 TEST_F(ControlProtocolTest, SettingsAreReadAndSet) {
   EXPECT_EQ(Ask(R"({"verb":"get","name":"vm1"})")["values"],
-            Json({{"gc_percent", "70"}, {"cache_mode", "writeback"}}));
+            Json({{"gc_percent", "70"},
+                  {"cache_mode", "writeback"},
+                  {"order", "strict"},
+                  {"max_dirty", "0"},
+                  {"max_dirty_age", "0"},
+                  {"writeback_rate", "0"},
+                  {"writeback_rate_floor", "0"},
+                  {"sequential_cutoff", "0"}}));
   for (const char* value : {"50", "\"50\""}) {
     target_.status.images[0].gc_percent = 70;
     const Json answer =

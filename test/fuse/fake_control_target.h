@@ -48,9 +48,11 @@ class FakeControlTarget : public ControlTarget {
     calls.push_back("drain " + name);
     draining.push_back(std::move(done));
   }
-  absl::Status SetGcPercent(const std::string& name, int percent) override {
-    calls.push_back("gc_percent " + name);
-    status.images[name == "vm2"].gc_percent = percent;
+  absl::Status Change(const std::string& name,
+                      const ImageChanges& changes) override {
+    calls.push_back("change " + name);
+    ImageStatus& image = status.images[name == "vm2"];
+    image.gc_percent = changes.gc_percent.value_or(image.gc_percent);
     return absl::OkStatus();
   }
   absl::Status MayStop(bool force) override {

@@ -15,7 +15,7 @@
 #include "tools/commands/command.h"
 #include "tools/commands/output.h"
 #include "tools/progress_bar.h"
-#include "tools/size_parser.h"
+#include "meta/size_parser.h"
 
 namespace pcachefs {
 namespace {

@@ -20,7 +20,7 @@
 #include "tools/commands/command.h"
 #include "tools/commands/output.h"
 #include "tools/foreign_content.h"
-#include "tools/size_parser.h"
+#include "meta/size_parser.h"
 #include "tools/system_clock.h"
 
 namespace pcachefs {

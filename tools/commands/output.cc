@@ -9,7 +9,7 @@
 #include "absl/strings/string_view.h"
 #include "fuse/control_protocol.h"
 #include "fuse/status_json.h"
-#include "tools/size_parser.h"
+#include "meta/size_parser.h"
 
 namespace pcachefs {
 

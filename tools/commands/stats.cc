@@ -14,7 +14,7 @@
 #include "tools/commands/command.h"
 #include "tools/commands/output.h"
 #include "tools/control_client.h"
-#include "tools/size_parser.h"
+#include "meta/size_parser.h"
 #include "tools/text_table.h"
 
 namespace pcachefs {

@@ -1,6 +1,6 @@
 // Sizes: what people write is understood, everything else is refused.
 
-#include "tools/size_parser.h"
+#include "meta/size_parser.h"
 
 #include <cstdint>
 #include <string>

@@ -1,7 +1,7 @@
 // Sizes as people write them: 512, 64K, 16M, 10G, 2T; factors of 1024.
 
-#ifndef PCACHEFS_TOOLS_SIZE_PARSER_H_
-#define PCACHEFS_TOOLS_SIZE_PARSER_H_
+#ifndef PCACHEFS_META_SIZE_PARSER_H_
+#define PCACHEFS_META_SIZE_PARSER_H_
 
 #include <cstdint>
 #include <string>
@@ -21,4 +21,4 @@ std::string FormatSize(uint64_t bytes);
 
 }  // namespace pcachefs
 
-#endif  // PCACHEFS_TOOLS_SIZE_PARSER_H_
+#endif  // PCACHEFS_META_SIZE_PARSER_H_

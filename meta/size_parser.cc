@@ -1,4 +1,4 @@
-#include "tools/size_parser.h"
+#include "meta/size_parser.h"
 
 #include <cstdint>
 #include <limits>
