@@ -1,15 +1,18 @@
 #include "iobackend/file_cache_device.h"
 
+#include <fcntl.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <utility>
 #include <vector>
 
 #include "absl/memory/memory.h"
 #include "absl/strings/str_cat.h"
+#include "glog/logging.h"
 #include "meta/status_macros.h"
 #include "meta/units.h"
 
@@ -70,6 +73,12 @@ class ReadOperation final : public RingOperation {
   Done done_;
 };
 
+// Pages that could not be written count as clean afterwards, and would be read
+// from memory as if they were on the media (C9). Dirty ones stay.
+void DropCleanPages(int file) {
+  posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED);
+}
+
 }  // namespace
 
 FileCacheDevice::FileCacheDevice(const std::string& name, FileDescriptor file,
@@ -93,6 +102,14 @@ absl::StatusOr<std::unique_ptr<FileCacheDevice>> FileCacheDevice::Create(
   if (size == 0) {
     return absl::InvalidArgumentError(
         absl::StrCat(name, ": got an empty file, wanted a cache device"));
+  }
+  // The kernel tells of pages that it could not write once, to who asks first:
+  // the daemon before us may have died without asking.
+  if (!options.read_only && fdatasync(file.get()) != 0) {
+    LOG(WARNING) << name
+                 << ": writes before this start did not reach the media: "
+                 << std::strerror(errno);
+    DropCleanPages(file.get());
   }
   return absl::WrapUnique(
       new FileCacheDevice(name, std::move(file), options, size));
@@ -184,6 +201,7 @@ absl::Status FileCacheDevice::CheckNotFailed() {
 }
 
 absl::Status FileCacheDevice::Fail(absl::Status failure) {
+  DropCleanPages(file_.get());
   absl::MutexLock lock(&failure_mutex_);
   if (failure_.ok()) {
     failure_ = absl::UnavailableError(absl::StrCat(

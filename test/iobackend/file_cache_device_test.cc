@@ -165,9 +165,12 @@ TEST_P(FileCacheDeviceTest, TryReadDoesNotWaitForTheMedia) {
   EXPECT_TRUE(*ready);
   EXPECT_EQ(out, Pattern(8192, 0));
 
-  DropPages();
-  ready = device_->TryRead(MediaOffset(0), out);
-  ASSERT_THAT(ready, IsOk());
+  // The kernel keeps pages that another processor still has in hand.
+  for (int i = 0; i < 100 && *ready; ++i) {
+    DropPages();
+    ready = device_->TryRead(MediaOffset(0), out);
+    ASSERT_THAT(ready, IsOk());
+  }
   EXPECT_FALSE(*ready);
 
   out.assign(out.size(), std::byte{0});
