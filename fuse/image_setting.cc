@@ -9,7 +9,6 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
-#include "absl/strings/strip.h"
 #include "core/image_settings.h"
 #include "core/status.h"
 #include "fuse/control_target.h"
@@ -70,17 +69,14 @@ absl::Status SetOrder(ControlTarget& target, const ImageStatus& image,
 // Bytes, or percent of the image's share as it is now.
 absl::Status SetMaxDirty(ControlTarget& target, const ImageStatus& image,
                          absl::string_view value) {
-  absl::string_view digits = value;
-  if (!absl::ConsumeSuffix(&digits, "%")) {
-    ASSIGN_OR_RETURN(const uint64_t bytes, ReadSize("max_dirty", value));
-    return target.Change(image.name, {.max_dirty = bytes});
-  }
-  int percent = 0;
-  if (!absl::SimpleAtoi(digits, &percent) || percent < 1 || percent > 100) {
-    return Bad("max_dirty", value, "1% to 100%, or a size");
+  if (IsNone(value)) return target.Change(image.name, {.max_dirty = 0});
+  const absl::StatusOr<SizeOrPercent> limit = ParseSizeOrPercent(value);
+  if (!limit.ok()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("max_dirty: ", limit.status().message()));
   }
   const uint64_t share = uint64_t{image.cache_segs} * image.segment_size;
-  return target.Change(image.name, {.max_dirty = share / 100 * percent});
+  return target.Change(image.name, {.max_dirty = limit->Of(share)});
 }
 
 absl::Status SetMaxDirtyAge(ControlTarget& target, const ImageStatus& image,

@@ -1,5 +1,6 @@
 #include "meta/size_parser.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <string>
@@ -11,6 +12,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
+#include "meta/status_macros.h"
 
 namespace pcachefs {
 namespace {
@@ -46,6 +49,23 @@ absl::StatusOr<uint64_t> ParseSize(absl::string_view text) {
   const uint64_t largest = std::numeric_limits<int64_t>::max();
   if (shift < 0 || number > largest >> shift) return BadSize(text);
   return number << shift;
+}
+
+absl::StatusOr<SizeOrPercent> ParseSizeOrPercent(absl::string_view text) {
+  SizeOrPercent parsed;
+  absl::string_view digits = text;
+  if (!absl::ConsumeSuffix(&digits, "%")) {
+    ASSIGN_OR_RETURN(parsed.bytes, ParseSize(text));
+    return parsed;
+  }
+  const bool is_number =
+      std::all_of(digits.begin(), digits.end(), absl::ascii_isdigit);
+  if (!is_number || !absl::SimpleAtoi(digits, &parsed.percent) ||
+      parsed.percent < 1 || parsed.percent > 100) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("got '", text, "', want 1% to 100%, or a size"));
+  }
+  return parsed;
 }
 
 std::string FormatSize(uint64_t bytes) {

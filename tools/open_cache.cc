@@ -14,8 +14,10 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "core/cache.h"
+#include "core/cached_image.h"
 #include "core/clock.h"
 #include "core/options.h"
+#include "core/status.h"
 #include "iobackend/backing_device.h"
 #include "iobackend/open_device.h"
 #include "meta/records.h"
@@ -67,7 +69,12 @@ absl::Status AttachImage(const Settings& settings, const ImageSpec& image,
         backing.status().code(),
         absl::StrCat("image ", image.name, ": ", backing.status().message()));
   }
-  return cache.Attach(image.name, *std::move(backing), options).status();
+  ASSIGN_OR_RETURN(CachedImage* const attached,
+                   cache.Attach(image.name, *std::move(backing), options));
+  if (!settings.max_dirty.has_value()) return absl::OkStatus();
+  const ImageStatus status = attached->status();
+  const uint64_t share = uint64_t{status.cache_segs} * status.segment_size;
+  return attached->Change({.max_dirty = settings.max_dirty->Of(share)});
 }
 
 }  // namespace

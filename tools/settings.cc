@@ -90,6 +90,11 @@ absl::Status SetTransport(absl::string_view value, Settings& settings) {
   return absl::OkStatus();
 }
 
+absl::Status SetMaxDirty(absl::string_view value, Settings& settings) {
+  ASSIGN_OR_RETURN(settings.max_dirty, ParseSizeOrPercent(value));
+  return absl::OkStatus();
+}
+
 absl::Status NotYet(absl::string_view /*value*/, Settings& /*settings*/) {
   return absl::UnimplementedError("comes with a later version");
 }
@@ -139,7 +144,10 @@ const Setting kSettings[] = {
      [](absl::string_view v, Settings& s) {
        return SetSwitch(v, s.read_only);
      }},
-    {"max_dirty", "SIZE|PERCENT", "not in this version", NotYet},
+    {"max_dirty", "SIZE|PERCENT",
+     "most dirty data an image may have: a size, or a part of its share such "
+     "as 50% (most of the share)",
+     SetMaxDirty},
     {"metrics_listen", "ADDR", "not in this version", NotYet},
 };
 

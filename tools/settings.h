@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -15,6 +16,7 @@
 #include "absl/strings/string_view.h"
 #include "fuse/transport.h"
 #include "meta/records.h"
+#include "meta/size_parser.h"
 #include "tools/image_specs.h"
 
 namespace pcachefs {
@@ -29,6 +31,8 @@ struct Settings {
   WritebackOrder order = WritebackOrder::kStrict;
   int gc_percent = -1;            // -1: the cache's default
   uint64_t image_cache_size = 0;  // bytes; 0: an even share
+  // Of every image that is attached at the start; nullopt: as recorded.
+  std::optional<SizeOrPercent> max_dirty;
   bool foreground = false;
   Transport transport = Transport::kAuto;
   int threads = 0;  // 0: by number of processors

@@ -66,5 +66,19 @@ TEST(FormatSize, HasOneDigitAtMost) {
   EXPECT_EQ(FormatSize(uint64_t{3} << 50), "3072T");
 }
 
+TEST(ParseSizeOrPercent, TakesBoth) {
+  const auto half = ParseSizeOrPercent("50%");
+  ASSERT_THAT(half, IsOk());
+  EXPECT_EQ(half->Of(2000), 1000u);
+  const auto size = ParseSizeOrPercent("64M");
+  ASSERT_THAT(size, IsOk());
+  EXPECT_EQ(size->Of(2000), 64u << 20);
+  for (const char* bad : {"", "%", "0%", "101%", "-5%", "5 %", "x%", "0"}) {
+    EXPECT_THAT(ParseSizeOrPercent(bad),
+                StatusIs(absl::StatusCode::kInvalidArgument))
+        << bad;
+  }
+}
+
 }  // namespace
 }  // namespace pcachefs

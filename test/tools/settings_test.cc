@@ -53,13 +53,19 @@ TEST(Settings, ReadsEveryKind) {
   EXPECT_TRUE(settings->read_only);
 }
 
+TEST(Settings, MaxDirtyIsASizeOrAPart) {
+  EXPECT_EQ(ReadSettings({})->max_dirty, std::nullopt);
+  EXPECT_EQ(ReadSettings({{"max_dirty", "64M"}})->max_dirty->Of(1), 64u << 20);
+  EXPECT_EQ(ReadSettings({{"max_dirty", "25%"}})->max_dirty->Of(400), 100u);
+}
+
 TEST(Settings, BadValuesAreNamed) {
   const std::pair<const char*, const char*> kBad[] = {
       {"cache", ""},        {"cache_size", "0"},  {"cache_size", "10Q"},
       {"gc_percent", "91"}, {"gc_percent", "-1"}, {"gc_percent", ""},
       {"threads", "0"},     {"threads", "65"},    {"transport", "tcp"},
       {"mode", "fast"},     {"order", "random"},  {"foreground", "perhaps"},
-      {"backing", "vm1"}};
+      {"backing", "vm1"},   {"max_dirty", "0%"}};
   for (const auto& [name, value] : kBad) {
     EXPECT_THAT(ReadSettings({{name, value}}),
                 StatusIs(absl::StatusCode::kInvalidArgument,
