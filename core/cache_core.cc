@@ -20,7 +20,7 @@ namespace {
 
 // How long a worker without work sleeps if nobody kicks it: what was committed
 // on the side is written back with this delay.
-constexpr absl::Duration kMaintenanceSleep = absl::Milliseconds(250);
+constexpr absl::Duration kMaintenanceSleep = absl::Milliseconds(100);
 constexpr absl::Duration kWritebackSleep = absl::Milliseconds(100);
 
 // A step of the splitmix64 generator.

@@ -31,6 +31,7 @@
 #include "core/shard.h"
 #include "core/slot_store.h"
 #include "core/status.h"
+#include "core/write_throttle.h"
 #include "iobackend/backing_device.h"
 #include "iobackend/cache_device.h"
 #include "meta/records.h"
@@ -112,6 +113,8 @@ class ImageCore {
   bool read_only() const { return read_only_; }
   const LiveSettings& settings() const { return settings_; }
 
+  WriteThrottle& throttle() { return throttle_; }
+
   // Bytes that are logged and not on the backing device yet.
   std::atomic<uint64_t>& dirty_bytes() { return dirty_bytes_; }
 
@@ -123,6 +126,9 @@ class ImageCore {
   // keeps the proof of durability on the media of an idle log. True if anything
   // was done.
   bool CommitStep();
+
+  // Zero when nothing is dirty; from notes about a second apart.
+  absl::Duration OldestDirtyAge();
 
   // A range of dirty data was found bad and is now lost: told in the log and in
   // status until restart (reads of it answer an error also after that).
@@ -153,7 +159,6 @@ class ImageCore {
   };
 
   void NoteAge(absl::Time now);
-  absl::Duration OldestDirtyAge();
 
   const CacheParts parts_;
   const ImageId id_;
@@ -164,7 +169,9 @@ class ImageCore {
   std::unique_ptr<BackingDevice> backing_;
   std::function<void()> kick_;
 
+  LiveSettings settings_;
   ImageSpace space_;
+  WriteThrottle throttle_;
   DataAllocator allocator_;
   PayloadIo payload_;
   Shards shards_;
@@ -173,7 +180,6 @@ class ImageCore {
   Counters counters_;
   Health health_;
   std::atomic<uint64_t> dirty_bytes_{0};
-  LiveSettings settings_;
   ImageStatus::Replay replay_;
 
   // Held over a whole change of the record, barrier included: a second store

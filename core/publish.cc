@@ -12,6 +12,11 @@ namespace {
 void SetDirty(ImageCore& core, std::span<const PendingKey> keys, bool dirty) {
   for (const PendingKey& pending : keys) {
     if (pending.key.kind != KeyKind::kWrite) continue;
+    if (dirty) {
+      core.throttle().AddDirty(pending.checksums.size());
+    } else {
+      core.throttle().RemoveDirty(pending.checksums.size());
+    }
     core.table()
         .segment(pending.key.position.segment)
         .SetDirty(pending.key.position.offset.value() / kBlockSize,

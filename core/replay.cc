@@ -272,6 +272,7 @@ class Applier {
     if (IsDirty(key.kind) && sequence >= dirty_tail_) {
       core_.dirty_bytes() += key.range.length;
       if (HasPayload(key.kind)) {
+        core_.throttle().AddDirty(PayloadBlocks(key));
         core_.table()
             .segment(key.position.segment)
             .SetDirty(key.position.offset.value() / kBlockSize,

@@ -53,6 +53,7 @@ class WritePath::Unaligned : public std::enable_shared_from_this<Unaligned> {
         whole_(WidenToSectors(range)),
         bytes_(Copy(bytes)),
         buffer_(whole_.length),
+        since_(core_.clock().Now()),
         done_(std::move(done)) {}
 
   void Start() {
@@ -103,6 +104,10 @@ class WritePath::Unaligned : public std::enable_shared_from_this<Unaligned> {
   }
 
   void OnEdgesRead(absl::Status status) {
+    if (status.ok() && !admitted_) {
+      admitted_ = core_.throttle().Admit(whole_.length, since_);
+      if (!admitted_) status = absl::ResourceExhaustedError("throttled");
+    }
     if (status.ok()) {
       std::memcpy(buffer_.data() + (range_.offset - whole_.offset),
                   bytes_.data(), bytes_.size());
@@ -123,8 +128,12 @@ class WritePath::Unaligned : public std::enable_shared_from_this<Unaligned> {
       // An attempt leaves the line, reads the edges again and may come back to
       // its end: not for nothing, or background work would run in a circle.
       // Once without looking, since there may be room in an open segment.
-      if (std::exchange(self->retried_, true) &&
-          self->core_.space().payload_left() == 0) {
+      if (!self->admitted_) {
+        self->admitted_ = self->core_.throttle().Admit(self->whole_.length,
+                                                       self->since_);
+        if (!self->admitted_) return false;
+      } else if (std::exchange(self->retried_, true) &&
+                 self->core_.space().payload_left() == 0) {
         return false;
       }
       self->Start();
@@ -139,6 +148,8 @@ class WritePath::Unaligned : public std::enable_shared_from_this<Unaligned> {
   const AlignedBuffer bytes_;
   AlignedBuffer buffer_;
   Placeholders placeholders_;
+  const absl::Time since_;
+  bool admitted_ = false;  // by the throttle
   bool retried_ = false;
   Done done_;
 };
@@ -198,7 +209,9 @@ void WritePath::WriteSectors(ImageRange range,
 void WritePath::WriteAligned(ImageRange range,
                              std::span<const std::byte> bytes,
                              CachedImage::Payload payload, Done done) {
-  if (!has_waiting()) {
+  bool admitted = false;
+  if (!has_waiting() && core_.throttle().Admit(range.length)) {
+    admitted = true;
     absl::Status status = TryWrite(range, bytes, {});
     if (!absl::IsResourceExhausted(status)) {
       done(std::move(status));
@@ -211,8 +224,13 @@ void WritePath::WriteAligned(ImageRange range,
     copy = Copy(bytes);
     bytes = copy.span();
   }
-  TryOrWait([this, range, bytes, copy = std::move(copy),
+  TryOrWait([this, range, bytes, copy = std::move(copy), admitted,
+             since = core_.clock().Now(),
              done = std::move(done)](const absl::Status& failed) mutable {
+    if (failed.ok() && !admitted) {
+      admitted = core_.throttle().Admit(range.length, since);
+      if (!admitted) return false;
+    }
     absl::Status status = failed.ok() ? TryWrite(range, bytes, {}) : failed;
     if (absl::IsResourceExhausted(status)) return false;
     done(std::move(status));

@@ -84,9 +84,10 @@ bool Writeback::StartBatch() {
     }
     return false;
   }
+  const uint64_t bytes = pace_.NextBatch(LargestBatch(), IsUrgent());
+  if (bytes == 0) return false;
   batch_ = std::make_unique<WritebackBatch>(core_);
-  const absl::Status collected =
-      batch_->Collect(tail, durable, core_.options().writeback_batch);
+  const absl::Status collected = batch_->Collect(tail, durable, bytes);
   if (!collected.ok()) {
     Fail(collected);
     return true;
@@ -103,16 +104,20 @@ void Writeback::SubmitWrites() {
     FinishBatch();
     return;
   }
+  pace_.Began(batch_->bytes_to_write());
   core_.counters().Add(Counter::kWritebackBatches);
   pending_ = requests->size() + 1;
   phase_ = Phase::kWriting;
   for (BackingRequest& request : *requests) {
-    request.done = [this](absl::Status status) {
-      OnRequestDone(std::move(status));
+    const bool is_write =
+        request.operation == BackingRequest::Operation::kWrite;
+    request.done = [this, bytes = is_write ? request.length : 0](
+                       absl::Status status) {
+      OnRequestDone(bytes, std::move(status));
     };
   }
   core_.backing().Submit(*std::move(requests), Submission::kDirect);
-  OnRequestDone(absl::OkStatus());
+  OnRequestDone(0, absl::OkStatus());
 }
 
 void Writeback::SubmitFlush() {
@@ -123,17 +128,40 @@ void Writeback::SubmitFlush() {
   flush.operation = BackingRequest::Operation::kFlush;
   flush.kind = BackingRequest::Kind::kMemoryType;
   flush.done = [this](absl::Status status) {
-    OnRequestDone(std::move(status));
+    OnRequestDone(0, std::move(status));
   };
   std::vector<BackingRequest> requests;
   requests.push_back(std::move(flush));
   core_.backing().Submit(std::move(requests), Submission::kDirect);
 }
 
-void Writeback::OnRequestDone(absl::Status status) {
+bool Writeback::IsUrgent() {
+  if (core_.write_path().has_waiting() || core_.throttle().in_zone()) {
+    return true;
+  }
+  const uint32_t max_age = core_.settings().max_dirty_age();
+  // From half the age on, so that it is never reached.
+  if (max_age != 0 && core_.OldestDirtyAge() * 2 >= absl::Seconds(max_age)) {
+    return true;
+  }
+  absl::MutexLock lock(&mutex_);
+  return !drains_.empty();
+}
+
+uint64_t Writeback::LargestBatch() {
+  const uint64_t share = uint64_t{core_.space().share()} *
+                         core_.table().geometry().segment_size();
+  return std::min(core_.options().writeback_batch,
+                  std::max<uint64_t>(share / 8, kMiB));
+}
+
+void Writeback::OnRequestDone(uint64_t bytes, absl::Status status) {
   if (!status.ok()) {
     absl::MutexLock lock(&mutex_);
     if (batch_status_.ok()) batch_status_ = std::move(status);
+  } else if (bytes != 0) {
+    core_.throttle().Credit(bytes);
+    if (core_.write_path().has_waiting()) core_.Kick();
   }
   if (pending_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
   phase_.store(phase_ == Phase::kWriting ? Phase::kWritten : Phase::kFlushed,

@@ -25,6 +25,7 @@
 #include "absl/time/time.h"
 #include "core/image_core.h"
 #include "core/writeback_batch.h"
+#include "core/writeback_pace.h"
 #include "meta/types.h"
 
 namespace pcachefs {
@@ -34,7 +35,9 @@ class Writeback {
   using Done = absl::AnyInvocable<void(absl::Status)>;
 
   // `core` outlives it.
-  explicit Writeback(ImageCore& core) : core_(core) {}
+  explicit Writeback(ImageCore& core)
+      : core_(core),
+        pace_(core.clock(), core.settings(), core.counters()) {}
 
   // A bounded amount of work; never waits for the backing device. True if
   // anything was done. One caller at a time.
@@ -58,16 +61,22 @@ class Writeback {
   };
 
   bool StartBatch();
+  // Somebody waits for what writeback does, or it is late.
+  bool IsUrgent();
+  // No batch holds more than an eighth of the image's share: writers who wait
+  // get space back piece by piece.
+  uint64_t LargestBatch();
   void SubmitWrites();
   void SubmitFlush();
   bool FinishBatch();
   void Fail(const absl::Status& status);
   void Succeed();
-  void OnRequestDone(absl::Status status);
+  void OnRequestDone(uint64_t bytes, absl::Status status);
   bool AnswerDrains();
   bool FailDrains(const absl::Status& status);
 
   ImageCore& core_;
+  WritebackPace pace_;
   std::atomic<Phase> phase_{Phase::kIdle};
   std::atomic<int> pending_{0};
   std::atomic<bool> stopping_{false};

@@ -194,6 +194,7 @@ void WritebackBatch::MarkClean() {
   for (const DirtyKey& dirty : keys_) {
     core_.dirty_bytes() -= dirty.key.range.length;
     if (!HasPayload(dirty.key.kind)) continue;
+    core_.throttle().RemoveDirty(PayloadBlocks(dirty.key));
     core_.table()
         .segment(dirty.key.position.segment)
         .SetDirty(dirty.key.position.offset.value() / kBlockSize,
