@@ -6,7 +6,9 @@
 //   fio --filename=MOUNTPOINT/file ...
 //
 // Reads answer whatever is in a buffer, writes are copied to memory and
-// forgotten. Stays in the foreground; prints "ready TRANSPORT" when the mount
+// forgotten. With --service_us it is a slow disk: one request after the other
+// takes that long, and --us_per_mib for its bytes; an fsync takes --fsync_us.
+// Stays in the foreground; prints "ready TRANSPORT" when the mount
 // answers; SIGTERM, SIGINT or an unmount ends it.
 
 #include <gflags/gflags.h>
@@ -17,11 +19,13 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <string>
 #include <thread>
@@ -38,6 +42,9 @@
 DEFINE_uint64(size, 1 << 30, "size of the file in bytes");
 DEFINE_string(transport, "auto", "auto, io_uring or dev_fuse");
 DEFINE_int32(threads, 0, "threads of the classic channel, 0: by processors");
+DEFINE_int32(service_us, 0, "how long the disk takes for a read or write");
+DEFINE_int32(us_per_mib, 0, "how much longer for each MiB");
+DEFINE_int32(fsync_us, 0, "how long the disk takes for an fsync");
 
 namespace pcachefs {
 namespace {
@@ -49,6 +56,27 @@ constexpr char kFileName[] = "file";
 std::span<std::byte> Scratch() {
   thread_local std::vector<std::byte> scratch(kMiB);
   return scratch;
+}
+
+// The disk does one thing after the other; returns when it has done this.
+void Occupy(std::chrono::nanoseconds time) {
+  using Clock = std::chrono::steady_clock;
+  static std::mutex mutex;
+  static Clock::time_point free_at;
+  if (time.count() == 0) return;
+  Clock::time_point end;
+  {
+    const std::lock_guard<std::mutex> lock(mutex);
+    free_at = end = std::max(free_at, Clock::now()) + time;
+  }
+  std::this_thread::sleep_until(end);
+}
+
+void Transfer(size_t length) {
+  Occupy(std::chrono::nanoseconds(
+      FLAGS_service_us * 1000LL +
+      FLAGS_us_per_mib * 1000LL * static_cast<int64_t>(length) /
+          static_cast<int64_t>(kMiB)));
 }
 
 struct stat AttributesOf(fuse_ino_t inode) {
@@ -96,6 +124,7 @@ void Read(fuse_req_t request, fuse_ino_t /*inode*/, size_t size, off_t offset,
   FuseReply reply(request);
   const uint64_t left = FLAGS_size - std::min<uint64_t>(offset, FLAGS_size);
   const size_t length = std::min<uint64_t>({size, left, kMiB});
+  Transfer(length);
   if (reply.payload().size() >= length) {
     return reply.Data(reply.payload().first(length));
   }
@@ -106,10 +135,12 @@ void Write(fuse_req_t request, fuse_ino_t /*inode*/, const char* bytes,
            size_t size, off_t /*offset*/, fuse_file_info*) {
   const size_t length = std::min<size_t>(size, kMiB);
   memcpy(Scratch().data(), bytes, length);
+  Transfer(length);
   FuseReply(request).Written(length);
 }
 
 void Fsync(fuse_req_t request, fuse_ino_t, int, fuse_file_info*) {
+  Occupy(std::chrono::microseconds(FLAGS_fsync_us));
   FuseReply(request).Ok();
 }
 
