@@ -20,6 +20,7 @@
 #include "tools/commands/get.h"
 #include "tools/commands/list.h"
 #include "tools/commands/output.h"
+#include "tools/commands/repair.h"
 #include "tools/commands/set.h"
 #include "tools/commands/stats.h"
 #include "tools/commands/status.h"
@@ -43,12 +44,15 @@ constexpr CommandFlag kFlags[] = {
     {"watch", nullptr, "go on, once a second"},
     {"drain", nullptr, "write dirty data back first"},
     {"keys", nullptr, "show every key of the log, too"},
+    {"dry_run", nullptr, "only say what would be done"},
+    {"undo", "FILE", "where to keep what is overwritten (pcachefs-UUID.undo)"},
+    {"restore", "FILE", "put back what a repair kept there"},
 };
 
 std::vector<Command> AllCommands() {
   return {FormatCommand(), ListCommand(),  StatusCommand(), StatsCommand(),
           GetCommand(),    SetCommand(),   FlushCommand(),  DrainCommand(),
-          StopCommand(),   CheckCommand(), DumpCommand()};
+          StopCommand(),   CheckCommand(), RepairCommand(), DumpCommand()};
 }
 
 std::string Overview() {
@@ -61,8 +65,8 @@ std::string Overview() {
   }
   absl::StrAppend(
       &text,
-      "\nExit codes: 0 ok, 1 failure, 2 wrong usage; check: 4 damage, 8 "
-      "could not run;\nstatus --quiet: 3 dirty.\n");
+      "\nExit codes: 0 ok, 1 failure, 2 wrong usage; check, repair: 4 damage, "
+      "8 could not run;\nstatus --quiet: 3 dirty.\n");
   return text;
 }
 

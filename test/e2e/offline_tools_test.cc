@@ -109,6 +109,48 @@ TEST_F(OfflineToolsTest, CheckFindsADamagedImageRecord) {
   EXPECT_THAT(Tool("check"), ExitsWith(4));
 }
 
+TEST_F(OfflineToolsTest, RepairMakesACopyAnewAndCanBeTakenBack) {
+  const std::string undo = served_.cache() + ".undo";
+  Flip(56);
+  const uint64_t damaged = HashOfFile(served_.cache());
+
+  const Outcome planned = Tool("repair", {"--dry_run"});
+  EXPECT_THAT(planned, ExitsWith(4));
+  EXPECT_THAT(planned.out, HasSubstr("superblock"));
+  EXPECT_EQ(HashOfFile(served_.cache()), damaged);
+
+  EXPECT_THAT(Tool("repair", {"--undo=" + undo}), Succeeds());
+  EXPECT_THAT(Tool("check"), Succeeds());
+  EXPECT_THAT(Tool("repair"), Succeeds());  // nothing to do
+
+  EXPECT_THAT(Tool("repair", {"--restore=" + undo}), Succeeds());
+  EXPECT_EQ(HashOfFile(served_.cache()), damaged);
+  EXPECT_THAT(Tool("repair", {"--undo=" + undo}), ExitsWith(8));  // it exists
+  unlink(undo.c_str());
+  EXPECT_THAT(Tool("repair", {"--undo=" + undo}), Succeeds());
+  unlink(undo.c_str());
+
+  ASSERT_THAT(served_.Start(), IsOk());
+  EXPECT_THAT(CheckPattern(served_.image(), 1, 0, kData), IsOk());
+}
+
+TEST_F(OfflineToolsTest, RepairGivesUpNothingUnlessItIsTold) {
+  Flip(16384 + 40);
+  Flip(16384 + 4096 + 40);
+  const std::string undo = served_.cache() + ".undo";
+  const uint64_t damaged = HashOfFile(served_.cache());
+
+  const Outcome refused = Tool("repair", {"--undo=" + undo});
+  EXPECT_THAT(refused, ExitsWith(4));
+  EXPECT_THAT(refused.out, HasSubstr("--force"));
+  EXPECT_EQ(HashOfFile(served_.cache()), damaged);
+
+  EXPECT_THAT(Tool("repair", {"--force", "--undo=" + undo, "--json"}),
+              Succeeds());
+  unlink(undo.c_str());
+  EXPECT_THAT(Tool("check"), Succeeds());
+}
+
 TEST_F(OfflineToolsTest, DamagedPayloadIsFoundAndNeverServed) {
   const uint64_t place = FindPayload(4 * kMiB);
   ASSERT_NE(place, 0u);
