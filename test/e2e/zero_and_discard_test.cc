@@ -7,8 +7,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstdint>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -156,9 +158,47 @@ TEST_F(ZeroAndDiscardTest, SizeIsFixed) {
   EXPECT_THAT(CheckPattern(served_.image(), kVersion, 0, kData), IsOk());
 }
 
-TEST(FstrimTest, GivesSpaceOnTheBackingFileUp) {
-  ASSERT_THAT(RequirePrograms({"mkfs.ext4", "fstrim"}), IsOk());
-  ServedCache served;
+TEST(HugeRangeTest, FourGibibytesAtOnceWithOthersAtWork) {
+  constexpr uint64_t kHuge = 4096 * kMiB;
+  ServedCache served({.backing_size = kHuge + 64 * kMiB, .cache_size = "64M"});
+  ASSERT_THAT(served.Start(), IsOk());
+  ASSERT_THAT(WritePattern(served.image(), 1, 0, 8 * kMiB), IsOk());
+  ASSERT_THAT(WritePattern(served.image(), 1, kHuge - 8 * kMiB, 8 * kMiB),
+              IsOk());
+  std::atomic<bool> done = false;
+  std::thread writer([&] {
+    for (uint64_t version = 2; !done; ++version) {
+      EXPECT_THAT(WritePattern(served.image(), version, kHuge, 4 * kMiB),
+                  IsOk());
+      EXPECT_THAT(CheckPattern(served.image(), version, kHuge, 4 * kMiB),
+                  IsOk());
+    }
+  });
+  {
+    File image(served.image(), O_RDWR);
+    for (int i = 0; i < 4; ++i) {
+      EXPECT_EQ(image.Allocate(kPunchHole, 0, kHuge), 0);
+      EXPECT_EQ(image.Allocate(FALLOC_FL_ZERO_RANGE, 0, kHuge), 0);
+    }
+    EXPECT_EQ(image.Sync(), 0);
+  }
+  done = true;
+  writer.join();
+
+  EXPECT_THAT(CheckZero(served.image(), 0, 8 * kMiB), IsOk());
+  EXPECT_THAT(CheckZero(served.image(), kHuge - 8 * kMiB, 8 * kMiB), IsOk());
+  ASSERT_THAT(served.Control("drain"), Succeeds());
+  EXPECT_THAT(CheckZero(served.backing(), kHuge - 8 * kMiB, 8 * kMiB), IsOk());
+}
+
+class FstrimTest : public testing::TestWithParam<const char*> {};
+
+INSTANTIATE_TEST_SUITE_P(Filesystems, FstrimTest,
+                         testing::Values("ext4", "xfs"));
+
+TEST_P(FstrimTest, GivesSpaceOnTheBackingFileUp) {
+  ASSERT_THAT(RequirePrograms({"mkfs.ext4", "mkfs.xfs", "fstrim"}), IsOk());
+  ServedCache served({.backing_size = 512 * kMiB});
   const std::string filesystem = served.directory().File("filesystem");
   ASSERT_THAT(served.Start(), IsOk());
   auto loop = LoopDevice::Attach(served.image());
@@ -166,7 +206,7 @@ TEST(FstrimTest, GivesSpaceOnTheBackingFileUp) {
   EXPECT_EQ(ContentOf(absl::StrCat("/sys/block/", (*loop)->path().substr(5),
                                    "/queue/discard_granularity")),
             "4096\n");
-  ASSERT_THAT(MakeFilesystem("ext4", (*loop)->path()), IsOk());
+  ASSERT_THAT(MakeFilesystem(GetParam(), (*loop)->path()), IsOk());
   ASSERT_THAT(Mount((*loop)->path(), filesystem), IsOk());
   MakeFile(filesystem + "/kept", 0);
   MakeFile(filesystem + "/removed", 0);
