@@ -24,6 +24,12 @@ namespace {
 // What a record can hold.
 constexpr size_t kMaxTextLength = 255;
 
+// The end of a path tells more than its beginning.
+std::string Shorten(std::string text) {
+  if (text.size() <= kMaxTextLength) return text;
+  return "..." + text.substr(text.size() - (kMaxTextLength - 3));
+}
+
 absl::StatusOr<std::string> FileText(const std::string& path, int fd,
                                      const struct stat& status) {
   struct statfs file_system;
@@ -33,6 +39,16 @@ absl::StatusOr<std::string> FileText(const std::string& path, int fd,
   uint64_t id;
   static_assert(sizeof(id) == sizeof(file_system.f_fsid));
   std::memcpy(&id, &file_system.f_fsid, sizeof(id));
+  if (id == 0) {
+    // FUSE and some others do not say which file system they are, and inode
+    // numbers repeat from one to the next.
+    std::error_code error;
+    const auto canonical = std::filesystem::canonical(path, error);
+    if (!error) {
+      return Shorten(absl::StrFormat("ino=%d,path=%s", status.st_ino,
+                                     canonical.string()));
+    }
+  }
   return absl::StrFormat("ino=%d,fsid=%x", status.st_ino, id);
 }
 
@@ -69,12 +85,6 @@ std::string BlockDeviceText(const struct stat& status) {
   if (partition.empty()) return DiskText(device.string());
   return absl::StrCat(DiskText(device.parent_path().string()),
                       ",part=", partition);
-}
-
-// The end of a path tells more than its beginning.
-std::string Shorten(std::string text) {
-  if (text.size() <= kMaxTextLength) return text;
-  return "..." + text.substr(text.size() - (kMaxTextLength - 3));
 }
 
 }  // namespace

@@ -4,7 +4,8 @@
 //   regular file   "ino=<inode>,fsid=<hex>": file system and inode. A copy or a
 //                  file restored from a backup is another device. On file
 //                  systems whose fsid is made from the device number (XFS) it
-//                  changes when their block device gets another number.
+//                  changes when their block device gets another number. On
+//                  those that have no fsid (FUSE) "ino=<inode>,path=<path>".
 //   block device   the first of these that the system knows, of the whole disk,
 //                  with ",part=<n>" for a partition:
 //                    "wwid=<id>"    world-wide id (NVMe, SCSI)
