@@ -57,6 +57,7 @@ class Checker {
       Add(Severity::kDamage, "", loaded.message());
       return std::move(report_);
     }
+    CheckTableSlots();
     for (uint32_t i = 0; i < geometry_->image_slots(); ++i) {
       RETURN_IF_ERROR(CheckImageSlot(ImageId(i)));
     }
@@ -83,6 +84,27 @@ class Checker {
         absl::StrCat(T::kName, " at ", slots[1 - choice->slot].value(), ": ",
                      choice->other.message(), "; the copy at ",
                      slots[choice->slot].value(), " is used"));
+  }
+
+  // One finding for all: a power cut may tear many stores at once.
+  void CheckTableSlots() {
+    std::string first;
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < geometry_->segment_count(); ++i) {
+      const absl::StatusOr<SlotChoice<SegmentRecord>> choice =
+          LoadSlots<SegmentRecord>(device_,
+                                   {geometry_->segment_record(SegmentId(i), 0),
+                                    geometry_->segment_record(SegmentId(i), 1)});
+      if (!choice.ok() || choice->other.ok()) continue;
+      if (count++ == 0) {
+        first = absl::StrCat("segment ", i, ": ", choice->other.message());
+      }
+    }
+    if (count == 0) return;
+    Add(Severity::kNote, "",
+        absl::StrCat("segment table: ", count,
+                     " records are damaged in one copy, the other is used; "
+                     "the first: ", first));
   }
 
   absl::Status CheckImageSlot(ImageId id) {

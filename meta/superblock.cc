@@ -14,6 +14,7 @@
 #include "meta/geometry.h"
 #include "meta/record_field.h"
 #include "meta/records.h"
+#include "meta/slot_pair.h"
 #include "meta/status_macros.h"
 #include "meta/units.h"
 
@@ -30,21 +31,38 @@ bool IsBlank(std::span<const std::byte> bytes) {
                      [](std::byte byte) { return byte == std::byte{0}; });
 }
 
+// Nothing but the version of a slot of ours is wrong: the media, not a newer
+// program, has changed it.
+bool IsOursButForTheVersion(std::span<const std::byte> slot) {
+  std::array<std::byte, Superblock::kSize> mended;
+  std::copy_n(slot.begin(), mended.size(), mended.begin());
+  StoreLittle<uint16_t>(mended, kMajorVersionOffset,
+                        Superblock::kMajorVersion);
+  return CheckSlot(mended, Superblock::kType, Superblock::kSize,
+                   Superblock::kName)
+      .ok();
+}
+
 }  // namespace
 
 DeviceKind ClassifyDevice(std::span<const std::byte> slot0,
                           std::span<const std::byte> slot1) {
   bool any_magic = false;
   bool any_newer = false;
+  int other_versions = 0;
   for (const std::span<const std::byte> slot : {slot0, slot1}) {
     if (LoadLittle<uint64_t>(slot, kMagicOffset) != kMagic) continue;
     any_magic = true;
+    if (LoadLittle<uint16_t>(slot, kMajorVersionOffset) ==
+        Superblock::kMajorVersion) {
+      continue;
+    }
+    ++other_versions;
     // One such slot is enough: while a newer program converts the device the
     // other slot is still old.
-    any_newer |= LoadLittle<uint16_t>(slot, kMajorVersionOffset) !=
-                 Superblock::kMajorVersion;
+    any_newer |= !IsOursButForTheVersion(slot);
   }
-  if (any_newer) return DeviceKind::kNewer;
+  if (any_newer || other_versions == 2) return DeviceKind::kNewer;
   if (any_magic) return DeviceKind::kOurs;
   return IsBlank(slot0) && IsBlank(slot1) ? DeviceKind::kBlank
                                           : DeviceKind::kForeign;

@@ -79,7 +79,8 @@ class ClassifyDeviceTest : public testing::Test {
   static Slot Ours() { return EncodeSlot(ExampleSuperblock(), 1); }
   static Slot Newer() {
     Slot slot = Ours();
-    StoreLittle<uint16_t>(slot, 24, 2);  // and the CRC no longer fits
+    StoreLittle<uint16_t>(slot, 24, 2);
+    SealSlot(slot, Superblock::kType, 2);
     return slot;
   }
   static Slot Foreign() {
@@ -108,6 +109,16 @@ TEST_F(ClassifyDeviceTest, OneSlotIsEnoughToTell) {
 TEST_F(ClassifyDeviceTest, ADeviceBeingConvertedIsNewer) {
   EXPECT_EQ(ClassifyDevice(Ours(), Newer()), DeviceKind::kNewer);
   EXPECT_EQ(ClassifyDevice(Newer(), Ours()), DeviceKind::kNewer);
+}
+
+TEST_F(ClassifyDeviceTest, ADamagedVersionOfOneCopyIsNotBelieved) {
+  for (int bit = 0; bit < 16; ++bit) {
+    Slot rotten = Ours();
+    rotten[24 + bit / 8] ^= std::byte(1 << bit % 8);
+    EXPECT_EQ(ClassifyDevice(Ours(), rotten), DeviceKind::kOurs);
+    EXPECT_EQ(ClassifyDevice(rotten, Ours()), DeviceKind::kOurs);
+    EXPECT_EQ(ClassifyDevice(rotten, rotten), DeviceKind::kNewer);
+  }
 }
 
 TEST_F(ClassifyDeviceTest, DoesNotAskForARightChecksum) {
