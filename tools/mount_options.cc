@@ -19,16 +19,21 @@ namespace {
 
 // Said to mount(8), systemd or the kernel, which have dealt with it.
 bool IsForOthers(absl::string_view name) {
-  for (const char* other : {"defaults", "rw",      "auto",
-                            "noauto",   "user",    "nouser",
-                            "users",    "nofail",  "_netdev",
-                            "exec",     "noexec",  "suid",
-                            "nosuid",   "dev",     "nodev",
-                            "atime",    "noatime", "relatime",
-                            "sync",     "async",   "default_permissions"}) {
+  for (const char* other :
+       {"defaults", "rw", "auto", "noauto", "user", "nouser", "users",
+        "nousers", "owner", "noowner", "group", "nogroup", "nofail", "_netdev",
+        "_rnetdev", "exec", "noexec", "suid", "nosuid", "dev", "nodev", "atime",
+        "noatime", "diratime", "nodiratime", "relatime", "norelatime",
+        "strictatime", "nostrictatime", "lazytime", "nolazytime", "iversion",
+        "noiversion", "mand", "nomand", "silent", "loud", "sync", "async",
+        "dirsync", "default_permissions"}) {
     if (name == other) return true;
   }
-  return absl::StartsWith(name, "x-") || absl::StartsWith(name, "comment=");
+  for (const char* prefix : {"x-", "X-", "comment=", "user=", "helper=",
+                             "uhelper="}) {
+    if (absl::StartsWith(name, prefix)) return true;
+  }
+  return false;
 }
 
 // Commas that stood escaped in the value must stay so in a list of images.

@@ -10,6 +10,7 @@
 #include "tools/flags.h"
 #include "tools/gflags_exit.h"
 #include "tools/logging.h"
+#include "tools/mount_helper.h"
 #include "tools/mountpoint.h"
 #include "tools/serve.h"
 #include "tools/settings.h"
@@ -29,7 +30,18 @@ absl::StatusOr<std::string> ResolveMountpoint(const Settings& settings) {
 }
 
 int Main(int argc, char** argv) {
-  absl::StatusOr<CommandLine> line = ParseCommandLine({argv, argv + argc});
+  MountHelperCall call = {.arguments = {argv, argv + argc}};
+  if (argc > 0 && IsMountHelper(argv[0])) {
+    absl::StatusOr<MountHelperCall> translated =
+        TranslateMountHelperCall(call.arguments);
+    if (!translated.ok()) {
+      PrintError(translated.status());
+      return kExitUsage;
+    }
+    call = *std::move(translated);
+  }
+  absl::StatusOr<CommandLine> line =
+      ParseCommandLine(std::move(call.arguments));
   if (!line.ok()) {
     PrintError(line.status());
     return kExitUsage;
@@ -49,6 +61,7 @@ int Main(int argc, char** argv) {
     return kExitFailure;
   }
   settings.mountpoint = *std::move(mountpoint);
+  if (call.is_fake) return kExitOk;
 
   SignalWatcher::BlockSignals();
   StartReport report = settings.foreground ? StartReport::Foreground()

@@ -21,10 +21,12 @@
 #include "fuse/file_system.h"
 #include "fuse/fuse_operations.h"
 #include "fuse/fuse_server.h"
+#include "fuse/metrics_text.h"
 #include "fuse/process_protection.h"
 #include "fuse/server_facts.h"
 #include "meta/status_macros.h"
 #include "tools/gflags_exit.h"
+#include "tools/metrics_listener.h"
 #include "tools/open_cache.h"
 #include "tools/settings.h"
 #include "tools/signal_watcher.h"
@@ -48,6 +50,7 @@ class Daemon {
     RETURN_IF_ERROR(AttachImages(settings_, *opened_.cache));
     WarnIfVolatile();
     RETURN_IF_ERROR(Mount());
+    RETURN_IF_ERROR(ListenForMetrics());
 
     SignalWatcher signals([this] { server_->Stop(); });
     const absl::Status served = server_->Serve([this] { BecomeReady(); });
@@ -58,6 +61,7 @@ class Daemon {
                  : served;
     }
     std::move(undo).Cancel();
+    metrics_.reset();
     const absl::Status closed = opened_.cache->Close();
     return served.ok() ? closed : served;
   }
@@ -67,6 +71,7 @@ class Daemon {
  private:
   // Leaves a known cache as after any stop, and a new one not at all.
   void UndoStart() {
+    metrics_.reset();
     const absl::Status closed = opened_.cache->Close();
     LOG_IF(ERROR, !closed.ok()) << closed.message();
     if (opened_.created) unlink(settings_.cache.c_str());
@@ -93,6 +98,17 @@ class Daemon {
     options.allow_other = settings_.allow_other;
     ASSIGN_OR_RETURN(server_, FuseServer::Mount(options, FuseOperations(),
                                                 file_system_.get()));
+    return absl::OkStatus();
+  }
+
+  absl::Status ListenForMetrics() {
+    if (!settings_.metrics_listen.has_value()) return absl::OkStatus();
+    ASSIGN_OR_RETURN(metrics_,
+                     MetricsListener::Start(*settings_.metrics_listen, [this] {
+                       return MetricsText(file_system_->GetStatus(),
+                                          file_system_->GetFacts());
+                     }));
+    LOG(INFO) << "metrics at " << metrics_->address().ToString();
     return absl::OkStatus();
   }
 
@@ -135,6 +151,7 @@ class Daemon {
   OpenedCache opened_;
   std::unique_ptr<FileSystem> file_system_;
   std::unique_ptr<FuseServer> server_;
+  std::unique_ptr<MetricsListener> metrics_;
 };
 
 }  // namespace

@@ -16,9 +16,10 @@
 #include "fuse/transport.h"
 #include "meta/geometry.h"
 #include "meta/records.h"
+#include "meta/size_parser.h"
 #include "meta/status_macros.h"
 #include "tools/image_specs.h"
-#include "meta/size_parser.h"
+#include "tools/metrics_address.h"
 
 namespace pcachefs {
 namespace {
@@ -95,8 +96,9 @@ absl::Status SetMaxDirty(absl::string_view value, Settings& settings) {
   return absl::OkStatus();
 }
 
-absl::Status NotYet(absl::string_view /*value*/, Settings& /*settings*/) {
-  return absl::UnimplementedError("comes with a later version");
+absl::Status SetMetricsListen(absl::string_view value, Settings& settings) {
+  ASSIGN_OR_RETURN(settings.metrics_listen, ParseMetricsAddress(value));
+  return absl::OkStatus();
 }
 
 const Setting kSettings[] = {
@@ -148,7 +150,10 @@ const Setting kSettings[] = {
      "most dirty data an image may have: a size, or a part of its share such "
      "as 50% (most of the share)",
      SetMaxDirty},
-    {"metrics_listen", "ADDR", "not in this version", NotYet},
+    {"metrics_listen", "ADDR",
+     "serve Prometheus metrics at 127.0.0.1:PORT, [::1]:PORT, localhost:PORT "
+     "or unix:PATH",
+     SetMetricsListen},
 };
 
 }  // namespace

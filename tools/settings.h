@@ -18,6 +18,7 @@
 #include "meta/records.h"
 #include "meta/size_parser.h"
 #include "tools/image_specs.h"
+#include "tools/metrics_address.h"
 
 namespace pcachefs {
 
@@ -38,6 +39,7 @@ struct Settings {
   int threads = 0;  // 0: by number of processors
   bool allow_other = false;
   bool read_only = false;
+  std::optional<MetricsAddress> metrics_listen;
 };
 
 struct Setting {

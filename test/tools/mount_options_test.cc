@@ -50,7 +50,8 @@ TEST(ParseMountOptions, ReadsSettings) {
 
 TEST(ParseMountOptions, PassesOverWhatMountDealsWith) {
   EXPECT_THAT(ParseMountOptions(
-                  "rw,nofail,_netdev,noauto,x-systemd.requires=a,,defaults"),
+                  "rw,nofail,_netdev,noauto,x-systemd.requires=a,,defaults,"
+                  "user=me,X-a=b,comment=c,dev,suid"),
               IsOkAndHolds(IsEmpty()));
   EXPECT_THAT(ParseMountOptions("ro"),
               IsOkAndHolds(ElementsAre(Pair("read_only", "true"))));
