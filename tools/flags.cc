@@ -13,6 +13,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
 #include "meta/status_macros.h"
+#include "tools/config_file.h"
 #include "tools/gflags_exit.h"
 #include "tools/mount_options.h"
 #include "tools/settings.h"
@@ -26,8 +27,12 @@ namespace {
 
 constexpr char kFile[] = "tools/settings.cc";
 
+constexpr char kConfig[] = "config";
+
 // One flag per setting, which lives as long as the program.
 void RegisterFlags() {
+  gflags::FlagRegisterer(kConfig, "a file with settings", kFile,
+                         new std::string, new std::string);
   for (const Setting& setting : AllSettings()) {
     if (setting.is_switch()) {
       gflags::FlagRegisterer(setting.name, setting.help, kFile, new bool(false),
@@ -59,12 +64,19 @@ void ParseFlags(std::vector<std::string>& arguments) {
   arguments = {values + 1, values + count};
 }
 
+// Flags win over -o, and that wins over the file.
 absl::StatusOr<std::map<std::string, std::string>> CollectValues(
     const std::vector<std::string>& mount_options) {
   std::map<std::string, std::string> values = ExplicitFlags();
   for (const std::string& text : mount_options) {
     ASSIGN_OR_RETURN(auto more, ParseMountOptions(text));
     values.merge(more);  // keeps what is there
+  }
+  std::string config;
+  gflags::GetCommandLineOption(kConfig, &config);
+  if (!config.empty()) {
+    ASSIGN_OR_RETURN(auto more, ReadConfigFile(config));
+    values.merge(more);
   }
   return values;
 }
@@ -120,7 +132,11 @@ absl::StatusOr<CommandLine> ParseCommandLine(
   line.wants_version = FLAGS_version;
   if (line.wants_help || line.wants_version) return line;
 
-  ASSIGN_OR_RETURN(const auto values, CollectValues(mount_options));
+  ASSIGN_OR_RETURN(auto values, CollectValues(mount_options));
+  if (const auto mountpoint = values.extract(kMountpointKey);
+      !mountpoint.empty() && arguments.empty()) {
+    arguments.push_back(mountpoint.mapped());
+  }
   ASSIGN_OR_RETURN(line.settings, ReadSettings(values));
   RETURN_IF_ERROR(CheckComplete(line.settings));
   if (arguments.size() != 1) {
@@ -148,6 +164,8 @@ std::string HelpText() {
   }
   absl::StrAppend(
       &text,
+      "  --config=FILE\n        settings from a file of lines KEY = VALUE, and "
+      "its mountpoint; flags and -o win\n"
       "\nA daemon logs to syslog; --log_dir=DIR makes it log to files in DIR,\n"
       "--foreground to the terminal, --v=1 more. It ends on SIGTERM or when\n"
       "unmounted; dirty data stays in the cache (pcachectl drain writes it\n"

@@ -1,5 +1,5 @@
 // The daemon's command line: flags made from the settings table, -o options,
-// and the mountpoint.
+// a config file, and the mountpoint.
 
 #ifndef PCACHEFS_TOOLS_FLAGS_H_
 #define PCACHEFS_TOOLS_FLAGS_H_

@@ -12,6 +12,8 @@
 #include "absl/strings/str_cat.h"
 #include "meta/status_macros.h"
 #include "tools/commands/check.h"
+#include "tools/commands/check_config.h"
+#include "tools/commands/clear_mount.h"
 #include "tools/commands/command.h"
 #include "tools/commands/drain.h"
 #include "tools/commands/dump.h"
@@ -52,7 +54,8 @@ constexpr CommandFlag kFlags[] = {
 std::vector<Command> AllCommands() {
   return {FormatCommand(), ListCommand(),  StatusCommand(), StatsCommand(),
           GetCommand(),    SetCommand(),   FlushCommand(),  DrainCommand(),
-          StopCommand(),   CheckCommand(), RepairCommand(), DumpCommand()};
+          StopCommand(),   CheckCommand(), RepairCommand(), DumpCommand(),
+          CheckConfigCommand(), ClearMountCommand()};
 }
 
 std::string Overview() {

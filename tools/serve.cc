@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -28,6 +29,8 @@
 #include "tools/gflags_exit.h"
 #include "tools/metrics_listener.h"
 #include "tools/open_cache.h"
+#include "tools/service_manager.h"
+#include "tools/service_reports.h"
 #include "tools/settings.h"
 #include "tools/signal_watcher.h"
 #include "tools/start_report.h"
@@ -40,20 +43,26 @@ namespace {
 // The daemon's parts, in the order of their making.
 class Daemon {
  public:
-  Daemon(const Settings& settings, StartReport& report)
-      : settings_(settings), report_(report) {}
+  Daemon(const Settings& settings, const ServiceManager& manager,
+         StartReport& report)
+      : settings_(settings), manager_(manager), report_(report) {}
 
   absl::Status Run() {
+    starting_.emplace(manager_);
+    manager_.Status(absl::StrCat("replaying ", settings_.cache));
     protection_ = ProtectProcess();
     ASSIGN_OR_RETURN(opened_, OpenCache(settings_, clock_));
     absl::Cleanup undo = [this] { UndoStart(); };
     RETURN_IF_ERROR(AttachImages(settings_, *opened_.cache));
     WarnIfVolatile();
+    manager_.Status(absl::StrCat("mounting on ", settings_.mountpoint));
     RETURN_IF_ERROR(Mount());
     RETURN_IF_ERROR(ListenForMetrics());
 
-    SignalWatcher signals([this] { server_->Stop(); });
+    SignalWatcher signals([this] { BeginStop(); });
     const absl::Status served = server_->Serve([this] { BecomeReady(); });
+    serving_.reset();
+    SayStopping();
     if (absl::IsDeadlineExceeded(served)) ExitAtOnce(served);
     if (!is_ready_) {
       return served.ok()
@@ -72,6 +81,7 @@ class Daemon {
   // Leaves a known cache as after any stop, and a new one not at all.
   void UndoStart() {
     metrics_.reset();
+    server_.reset();  // unmounts, before anybody hears of the failure
     const absl::Status closed = opened_.cache->Close();
     LOG_IF(ERROR, !closed.ok()) << closed.message();
     if (opened_.created) unlink(settings_.cache.c_str());
@@ -87,7 +97,7 @@ class Daemon {
   absl::Status Mount() {
     file_system_ = std::make_unique<FileSystem>(
         *opened_.cache, [this] { return Facts(); },
-        [this] { server_->Stop(); });
+        [this] { BeginStop(); });
     for (CachedImage* image : opened_.cache->images()) {
       RETURN_IF_ERROR(file_system_->AddImage(*image));
     }
@@ -118,6 +128,22 @@ class Daemon {
               << server_->transport_reason() << ")";
     is_ready_ = true;
     report_.Ready();
+    starting_.reset();
+    manager_.Ready();
+    serving_.emplace(manager_, settings_.mountpoint,
+                     [this] { return file_system_->GetStatus(); });
+  }
+
+  void BeginStop() {
+    SayStopping();
+    server_->Stop();
+  }
+
+  // Also when it was unmounted and nobody asked.
+  void SayStopping() {
+    if (is_stopping_.exchange(true)) return;
+    manager_.Stopping();
+    manager_.Status("stopping; dirty data stays in the cache");
   }
 
   ServerFacts Facts() {
@@ -143,23 +169,29 @@ class Daemon {
   }
 
   const Settings& settings_;
+  const ServiceManager& manager_;
   StartReport& report_;
   const absl::Time start_ = absl::Now();
   std::atomic<bool> is_ready_ = false;
+  std::atomic<bool> is_stopping_ = false;
+  std::optional<StartReports> starting_;
   SystemClock clock_;
   ProcessProtection protection_;
   OpenedCache opened_;
   std::unique_ptr<FileSystem> file_system_;
   std::unique_ptr<FuseServer> server_;
   std::unique_ptr<MetricsListener> metrics_;
+  std::optional<ServingReports> serving_;
 };
 
 }  // namespace
 
 absl::Status Serve(const Settings& settings, StartReport& report) {
-  Daemon daemon(settings, report);
+  const ServiceManager manager = ServiceManager::FromEnvironment();
+  Daemon daemon(settings, manager, report);
   absl::Status status = daemon.Run();
   if (status.ok()) return status;
+  manager.Status(status.message());
   if (daemon.is_ready()) {
     LOG(ERROR) << status.message();
   } else {

@@ -2,7 +2,7 @@
 
 load("@rules_cc//cc:defs.bzl", "cc_test")
 
-def e2e_test(name, deps = [], timeout = "moderate"):
+def e2e_test(name, deps = [], data = [], timeout = "moderate"):
     """A test of `name`.cc, started with the paths of both programs.
 
     It needs root, /dev/fuse and /dev/loop-control, hence not the sandbox. It is
@@ -12,6 +12,7 @@ def e2e_test(name, deps = [], timeout = "moderate"):
     Args:
       name: of the test and its source.
       deps: beside those that every such test has.
+      data: files it reads, beside the programs.
       timeout: as of cc_test.
     """
     cc_test(
@@ -23,7 +24,7 @@ def e2e_test(name, deps = [], timeout = "moderate"):
             "$(rootpath //tools:pcachefs)",
             "$(rootpath //tools:pcachectl)",
         ],
-        data = [
+        data = data + [
             "//tools:pcachectl",
             "//tools:pcachefs",
         ],
