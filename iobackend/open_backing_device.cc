@@ -10,6 +10,8 @@
 #include "absl/status/statusor.h"
 #include "iobackend/backing_file.h"
 #include "iobackend/device_identity.h"
+#include "iobackend/nbd_backing_device.h"
+#include "iobackend/nbd_uri.h"
 #include "iobackend/open_device.h"
 #include "iobackend/ring.h"
 #include "iobackend/sync_backing_device.h"
@@ -42,6 +44,11 @@ bool UseUring(BackingExecutor executor) {
 
 absl::StatusOr<std::unique_ptr<BackingDevice>> OpenBackingDevice(
     const std::string& spec, const BackingDeviceOptions& options) {
+  if (IsNbdUri(spec)) {
+    return NbdBackingDevice::Open(
+        spec, {.read_only = options.read_only,
+               .connections = options.nbd_connections});
+  }
   ASSIGN_OR_RETURN(std::unique_ptr<BackingFile> file,
                    BackingFile::Open(spec, {.read_only = options.read_only,
                                             .direct = options.direct}));
@@ -54,6 +61,7 @@ absl::StatusOr<std::unique_ptr<BackingDevice>> OpenBackingDevice(
 }
 
 absl::StatusOr<BackingIdentity> IdentifyBackingDevice(const std::string& spec) {
+  if (IsNbdUri(spec)) return NbdBackingDevice::Identify(spec);
   const std::string path = AbsolutePath(spec);
   // Not to wait for the writer of a pipe.
   const FileDescriptor file = OpenFile(path, O_RDONLY | O_NONBLOCK);

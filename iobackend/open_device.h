@@ -1,5 +1,5 @@
 // Opens cache and backing devices: regular files, tmpfs files, block devices,
-// DAX devices. Every open device is locked against other users for its life.
+// DAX devices, NBD exports. Every open device is locked against other users for its life.
 
 #ifndef PCACHEFS_IOBACKEND_OPEN_DEVICE_H_
 #define PCACHEFS_IOBACKEND_OPEN_DEVICE_H_
@@ -55,10 +55,11 @@ struct BackingDeviceOptions {
   int rings = 0;           // 0: as many as processors, at most 4
   int queue_depth = 128;   // per ring: requests in flight
   bool direct = true;      // O_DIRECT where the device offers it
+  int nbd_connections = 4;  // at most; more than one if the server allows it
 };
 
 // `spec` is a path (made absolute) to a regular file or block device; symbolic
-// links are followed. Errors as above; InvalidArgument if the size is 0 or not
+// links are followed. Or it is an NBD URI: nbd_backing_device.h. Errors as above; InvalidArgument if the size is 0 or not
 // a multiple of kSectorSize. How devices are identified: device_identity.h.
 absl::StatusOr<std::unique_ptr<BackingDevice>> OpenBackingDevice(
     const std::string& spec, const BackingDeviceOptions& options);

@@ -49,12 +49,7 @@ absl::StatusOr<ImageSpec> ParseImageSpec(absl::string_view text) {
   ImageSpec image = {.name = std::string(text.substr(0, equals)),
                      .spec = std::string(text.substr(equals + 1))};
   RETURN_IF_ERROR(ValidateImageName(image.name));
-  if (IsUri(image.spec)) {
-    return absl::UnimplementedError(
-        absl::StrCat("image ", image.name, ": got ", image.spec,
-                     ", but network block devices come with a later version; "
-                     "want a path to a file or block device"));
-  }
+  if (IsUri(image.spec)) return image;
   std::error_code error;
   const std::filesystem::path path =
       std::filesystem::absolute(image.spec, error);

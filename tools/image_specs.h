@@ -21,8 +21,8 @@ struct ImageSpec {
 // Splits at commas; "\," is a comma within a word and "\\" a backslash.
 std::vector<std::string> SplitWords(absl::string_view text);
 
-// One NAME=SPEC. InvalidArgument, with got and wanted, for anything else;
-// Unimplemented for URIs. A relative path is made absolute.
+// One NAME=SPEC. InvalidArgument, with got and wanted, for anything else. A
+// relative path is made absolute; an NBD URI stays as it is.
 absl::StatusOr<ImageSpec> ParseImageSpec(absl::string_view text);
 
 // A list of them; no name twice.

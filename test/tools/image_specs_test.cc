@@ -47,10 +47,12 @@ TEST(ParseImageSpecs, RefusesWhatIsNoList) {
                        HasSubstr("a is named twice")));
 }
 
-TEST(ParseImageSpecs, NetworkBlockDevicesAreForLater) {
-  for (const char* text : {"a=nbd://host/x", "a=nbd+unix:///x?socket=/s"}) {
-    EXPECT_THAT(ParseImageSpecs(text),
-                StatusIs(absl::StatusCode::kUnimplemented));
+TEST(ParseImageSpecs, NetworkBlockDevicesStayAsTheyAre) {
+  for (const std::string spec : {"nbd://host/x", "nbd+unix:///x?socket=/s",
+                                 "nbds://user@host:1/", "nbds+unix://?socket=s"}) {
+    const auto images = ParseImageSpecs("a=" + spec + ",b=/x");
+    ASSERT_THAT(images, IsOk());
+    EXPECT_EQ(images->front().spec, spec);
   }
 }
 

@@ -60,10 +60,12 @@ ServedCache::~ServedCache() {
 }
 
 std::vector<std::string> ServedCache::Command() const {
+  const std::string& spec =
+      options_.backing_spec.empty() ? backing_ : options_.backing_spec;
   std::vector<std::string> command = {
       PcachefsPath(), "--cache=" + cache_,
       "--cache_size=" + options_.cache_size,
-      "--backing=disk=" + backing_ + options_.more_backing};
+      "--backing=disk=" + spec + options_.more_backing};
   command.insert(command.end(), options_.flags.begin(), options_.flags.end());
   command.push_back(mount_);
   return command;

@@ -32,6 +32,7 @@ struct ServedCacheOptions {
   uint64_t backing_size = 256 * kMiB;
   std::string cache_size = "128M";
   Medium cache_medium = Medium::kDisk;
+  std::string backing_spec;        // instead of the backing file's path
   std::string more_backing;        // of --backing, as ",other=PATH"
   std::vector<std::string> flags;  // more of the daemon's
 };

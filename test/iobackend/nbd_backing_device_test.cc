@@ -1,0 +1,470 @@
+// Proves what a backing device over NBD does with servers of every kind, alive:
+// nbdkit and qemu-nbd as they are installed. nbd_outage_test.cc: dying ones.
+
+#include "iobackend/nbd_backing_device.h"
+
+#include <atomic>
+#include <filesystem>
+#include <fstream>
+#include <random>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/synchronization/notification.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "iobackend/open_device.h"
+#include "meta/units.h"
+#include "test/iobackend/nbd_device_fixture.h"
+#include "test/iobackend/nbd_server.h"
+#include "test/iobackend/test_files.h"
+#include "test/testing/random_seed.h"
+#include "test/testing/status_matchers.h"
+
+namespace pcachefs {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using Operation = BackingRequest::Operation;
+
+struct Kind {
+  const char* name;
+  // Arguments of nbdkit, before those of its file plugin; or, if empty, it is
+  // qemu-nbd.
+  std::vector<std::string> filters;
+  std::vector<std::string> settings;
+  bool tells_extents = true;
+};
+
+class NbdServersTest : public NbdDeviceFixture,
+                       public ::testing::WithParamInterface<Kind> {
+ protected:
+  void SetUp() override {
+    MakeSparseFile(file_, kSize);
+    if (GetParam().filters.empty()) {
+      server_.StartQemu({"--format=raw", "--discard=unmap", file_});
+    } else {
+      std::vector<std::string> arguments = GetParam().filters;
+      arguments.insert(arguments.end(), {"file", file_});
+      arguments.insert(arguments.end(), GetParam().settings.begin(),
+                       GetParam().settings.end());
+      server_.StartNbdkit(arguments);
+    }
+    ASSERT_THAT(Open(), IsOk());
+  }
+};
+
+TEST_P(NbdServersTest, WhatIsWrittenIsReadAndStandsInTheFile) {
+  std::mt19937_64 random(RandomSeed());
+  std::vector<std::byte> expected(kSize);
+  for (int round = 0; round < 60; ++round) {
+    const uint64_t length = (random() % 4096 + 1) * 512;
+    const uint64_t offset = random() % ((kSize - length) / 512) * 512;
+    const auto part = std::span(expected).subspan(offset, length);
+    if (random() % 4 == 0) {
+      const auto operation =
+          random() % 2 == 0 ? Operation::kZero : Operation::kDiscard;
+      std::fill(part.begin(), part.end(), std::byte{0});
+      ASSERT_THAT(Run(operation, offset, length), IsOk());
+    } else {
+      FillPattern(part, random());
+      // In several buffers, as writeback has them.
+      const uint64_t cut = length / 512 / 2 * 512;
+      ASSERT_THAT(Run(Operation::kWrite, offset, length,
+                      {part.first(cut), part.subspan(cut)}),
+                  IsOk());
+    }
+    std::vector<std::byte> out(length);
+    ASSERT_THAT(Run(Operation::kRead, offset, length,
+                    {std::span(out).first(512), std::span(out).subspan(512)}),
+                IsOk());
+    ASSERT_TRUE(SameBytes(out, part)) << round;
+  }
+  ASSERT_THAT(Flush(), IsOk());
+
+  EXPECT_TRUE(SameBytes(FileContents(), expected));
+}
+
+TEST_P(NbdServersTest, SectorsOfOneBlockAtATimeDoNotMixUp) {
+  // All sectors of a few blocks, each by a request of its own, all at once.
+  constexpr uint64_t kSectors = 512;
+  auto expected = Pattern(kSectors * 512, 3);
+  Countdown done(kSectors);
+  std::vector<BackingRequest> requests;
+  for (uint64_t i = 0; i < kSectors; ++i) {
+    const uint64_t offset = (i * 7) % kSectors * 512;
+    requests.push_back(Request(Operation::kWrite, offset,
+                               std::span(expected).subspan(offset, 512)));
+    requests.back().done = done.Done();
+  }
+
+  device_->Submit(std::move(requests), Submission::kQueued);
+
+  EXPECT_THAT(done.Wait(), IsOk());
+  std::vector<std::byte> out(expected.size());
+  ASSERT_THAT(Read(0, out), IsOk());
+  EXPECT_TRUE(SameBytes(out, expected));
+}
+
+TEST_P(NbdServersTest, ThreadsDoNotMixUpRequests) {
+  constexpr int kThreads = 4;
+  constexpr uint64_t kShare = kSize / kThreads;
+  std::atomic<int> wrong = 0;
+  std::vector<std::thread> threads;
+  for (int i = 0; i < kThreads; ++i) {
+    threads.emplace_back([&, i, seed = RandomSeed() + i] {
+      std::mt19937_64 random(seed);
+      for (int round = 0; round < 40; ++round) {
+        const uint64_t length = (random() % 64 + 1) * 512;
+        const uint64_t offset =
+            i * kShare + random() % ((kShare - length) / 512) * 512;
+        auto in = Pattern(length, random());
+        std::vector<std::byte> out(length);
+        wrong += !Write(offset, in).ok();
+        wrong += !Flush().ok();
+        wrong += !Read(offset, out).ok();
+        wrong += !SameBytes(in, out);
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+
+  EXPECT_EQ(wrong, 0);
+}
+
+TEST_P(NbdServersTest, ExtentsAreTold) {
+  auto bytes = Pattern(64 * kKiB, 1);
+  ASSERT_THAT(Write(kMiB, bytes), IsOk());
+  ASSERT_THAT(Flush(), IsOk());
+
+  const auto first = device_->FindExtent(512);
+  const auto data = device_->FindExtent(kMiB + 4096);
+
+  ASSERT_THAT(first, IsOk());
+  ASSERT_THAT(data, IsOk());
+  EXPECT_FALSE(data->is_hole);
+  if (GetParam().tells_extents) {
+    EXPECT_TRUE(first->is_hole);
+    EXPECT_EQ(first->length, kMiB - 512);
+    EXPECT_EQ(data->length, 60 * kKiB);
+  } else {
+    EXPECT_FALSE(first->is_hole);
+  }
+  EXPECT_THAT(device_->FindExtent(kSize),
+              StatusIs(absl::StatusCode::kOutOfRange));
+}
+
+TEST_P(NbdServersTest, MistakesOfTheCallerAreReported) {
+  std::vector<std::byte> bytes(1024);
+  constexpr auto kOutOfRange = absl::StatusCode::kOutOfRange;
+  constexpr auto kInvalidArgument = absl::StatusCode::kInvalidArgument;
+
+  EXPECT_THAT(Read(kSize - 512, bytes), StatusIs(kOutOfRange));
+  EXPECT_THAT(Write(kSize, bytes), StatusIs(kOutOfRange));
+  EXPECT_THAT(Run(Operation::kDiscard, 0, kSize + 512), StatusIs(kOutOfRange));
+  EXPECT_THAT(Read(100, bytes), StatusIs(kInvalidArgument));
+  EXPECT_THAT(Run(Operation::kRead, 0, 512, {bytes}),
+              StatusIs(kInvalidArgument));
+  EXPECT_THAT(Run(Operation::kWrite, 0, 0), IsOk());
+}
+
+TEST_P(NbdServersTest, SubmissionsFromCompletionsAndDestructionEnd) {
+  Countdown done(8);
+  std::vector<std::byte> bytes(4096);
+  for (int i = 0; i < 8; ++i) {
+    BackingRequest read = Request(Operation::kRead, 0, bytes);
+    read.done = [&](absl::Status) {
+      BackingRequest flush = Request(Operation::kFlush, 0, {});
+      flush.done = done.Done();
+      SubmitOne(std::move(flush), Submission::kDirect);
+    };
+    SubmitOne(std::move(read), Submission::kQueued);
+  }
+
+  // Not reset(), since completions find the device here.
+  delete device_.get();
+  static_cast<void>(device_.release());
+
+  EXPECT_THAT(done.Wait(), IsOk());
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Servers, NbdServersTest,
+    ::testing::Values(
+        Kind{"File", {"--threads=8"}, {}},
+        Kind{"OneConnection",
+             {"--filter=multi-conn"},
+             {"multi-conn-mode=disable"}},
+        Kind{"LargeBlocks",
+             {"--filter=blocksize-policy"},
+             {"blocksize-minimum=4096", "blocksize-preferred=4096",
+              "blocksize-maximum=65536", "blocksize-error-policy=error"}},
+        Kind{"CannotZero", {"--filter=nozero"}, {}},
+        Kind{"CannotTellExtents", {"--filter=noextents"}, {}, false},
+        Kind{"Late", {"--filter=delay"}, {"delay-write=1ms", "delay-read=1ms"}},
+        Kind{"Qemu", {}, {}}),
+    [](const auto& info) { return info.param.name; });
+
+class NbdBackingDeviceTest : public NbdDeviceFixture {
+ protected:
+  void SetUp() override { MakeSparseFile(file_, kSize); }
+};
+
+TEST_F(NbdBackingDeviceTest, LimitsAreWhatTheServerSays) {
+  server_.StartNbdkit({"--filter=blocksize-policy", "file", file_,
+                       "blocksize-minimum=8192", "blocksize-preferred=8192",
+                       "blocksize-maximum=65536"});
+  ASSERT_THAT(Open(), IsOk());
+
+  EXPECT_EQ(device_->size(), kSize);
+  EXPECT_EQ(device_->limits().min_block, 8192);
+  EXPECT_EQ(device_->limits().max_transfer, 65536);
+  EXPECT_EQ(device_->block_size(), kBlockSize);
+  EXPECT_TRUE(device_->limits().can_multi_conn);
+  EXPECT_EQ(device_->identity().kind, BackingKind::kNbd);
+  EXPECT_EQ(device_->identity().size, kSize);
+  EXPECT_EQ(device_->identity().text,
+            "unix=" + server_.socket_path() + ",export=");
+  EXPECT_EQ(device_->spec(), server_.uri());
+  const auto identity = IdentifyBackingDevice(server_.uri());
+  EXPECT_THAT(identity, IsOkAndHolds(device_->identity()));
+}
+
+TEST_F(NbdBackingDeviceTest, DiscardGivesSpaceBackAndZeroDoesNot) {
+  server_.StartNbdkit({"file", file_});
+  ASSERT_THAT(Open(), IsOk());
+  auto bytes = Pattern(kSize, 1);
+  ASSERT_THAT(Write(0, bytes), IsOk());
+
+  ASSERT_THAT(Run(Operation::kDiscard, 0, 2 * kMiB), IsOk());
+  ASSERT_THAT(Run(Operation::kZero, 4 * kMiB, kMiB), IsOk());
+  ASSERT_THAT(Flush(), IsOk());
+
+  struct stat status;
+  ASSERT_EQ(stat(file_.c_str(), &status), 0);
+  EXPECT_LE(status.st_blocks * 512, int64_t{kSize - 2 * kMiB + 64 * kKiB});
+  EXPECT_GE(status.st_blocks * 512, int64_t{kSize - 2 * kMiB});
+}
+
+TEST_F(NbdBackingDeviceTest, AllocationIsEstimated) {
+  server_.StartNbdkit({"file", file_});
+  ASSERT_THAT(Open(), IsOk());
+  EXPECT_EQ(device_->allocated_bytes(), 0);
+  auto bytes = Pattern(kMiB, 1);
+  ASSERT_THAT(Write(0, bytes), IsOk());
+  ASSERT_THAT(Flush(), IsOk());
+
+  device_.reset();
+  ASSERT_THAT(Open(), IsOk());
+
+  EXPECT_EQ(device_->allocated_bytes(), kMiB);
+}
+
+TEST_F(NbdBackingDeviceTest, MemoryOfTheServerIsADevice) {
+  server_.StartNbdkit({"memory", "size=8M"});
+  ASSERT_THAT(Open(), IsOk());
+  auto bytes = Pattern(kMiB, 1);
+  std::vector<std::byte> out(kMiB);
+
+  ASSERT_THAT(Write(512, bytes), IsOk());
+  ASSERT_THAT(Read(512, out), IsOk());
+
+  EXPECT_TRUE(SameBytes(out, bytes));
+}
+
+TEST_F(NbdBackingDeviceTest, QcowIsADevice) {
+  const std::string qcow = directory_.File("qcow");
+  ASSERT_EQ(std::system(("qemu-img create -q -f qcow2 " + qcow + " 64M").c_str()),
+            0);
+  server_.StartQemu({"--format=qcow2", "--discard=unmap", qcow});
+  ASSERT_THAT(Open(), IsOk());
+  auto bytes = Pattern(kMiB, 1);
+  std::vector<std::byte> out(kMiB);
+
+  ASSERT_THAT(Write(32 * kMiB + 512, bytes), IsOk());
+  ASSERT_THAT(Flush(), IsOk());
+  ASSERT_THAT(Read(32 * kMiB + 512, out), IsOk());
+
+  EXPECT_TRUE(SameBytes(out, bytes));
+  EXPECT_THAT(device_->FindExtent(0)->is_hole, true);
+  EXPECT_THAT(device_->FindExtent(32 * kMiB + 4096)->is_hole, false);
+}
+
+TEST_F(NbdBackingDeviceTest, ServerWithoutFlushIsTakenAtItsWord) {
+  server_.StartNbdkit({"eval", "get_size=echo 1M",
+                       "pread=dd if=/dev/zero bs=$3 count=1", "pwrite=cat >/dev/null",
+                       "can_write=exit 0", "can_flush=exit 3"});
+  ASSERT_THAT(Open(), IsOk());
+  EXPECT_FALSE(device_->limits().can_flush);
+  auto bytes = Pattern(4096, 1);
+
+  EXPECT_THAT(Write(0, bytes), IsOk());
+  EXPECT_THAT(Flush(), IsOk());
+  EXPECT_THAT(Flush(), IsOk());
+}
+
+TEST_F(NbdBackingDeviceTest, ErrorsNameOperationPlaceAndCause) {
+  server_.StartNbdkit({"--filter=error", "file", file_, "error-pwrite=EIO",
+                       "error-pwrite-rate=100%",
+                       "error-pwrite-file=" + directory_.File("fail")});
+  ASSERT_THAT(Open(), IsOk());
+  auto bytes = Pattern(4096, 1);
+  ASSERT_THAT(Write(8192, bytes), IsOk());
+  std::ofstream(directory_.File("fail")) << "x";
+
+  EXPECT_THAT(Write(8192, bytes),
+              StatusIs(absl::StatusCode::kUnavailable,
+                       server_.uri() + ": write of 4096 bytes at offset 8192: "
+                                       "Input/output error"));
+
+  // It is not a lost connection.
+  EXPECT_THAT(Read(8192, bytes), IsOk());
+  EXPECT_THAT(Flush(), IsOk());
+}
+
+TEST_F(NbdBackingDeviceTest, FullServerIsExhausted) {
+  server_.StartNbdkit({"full", "size=1M"});
+  ASSERT_THAT(Open(), IsOk());
+  auto bytes = Pattern(4096, 1);
+
+  EXPECT_THAT(Write(0, bytes), StatusIs(absl::StatusCode::kResourceExhausted));
+  EXPECT_THAT(Read(0, bytes), IsOk());
+}
+
+TEST_F(NbdBackingDeviceTest, SlowServerIsWaitedForWhileItAnswers) {
+  // 4 MiB of writes at 1 MiB per second: longer than the deadline.
+  server_.StartNbdkit({"--filter=rate", "--threads=4", "file", file_,
+                       "rate=8388608", "burstiness=0.1"});
+  options_.connections = 1;
+  options_.queue_depth = 4;
+  options_.times.deadline = absl::Seconds(2);
+  ASSERT_THAT(Open(), IsOk());
+  auto bytes = Pattern(4 * kMiB, 1);
+  std::vector<BackingRequest> requests;
+  Countdown done(64);
+  for (uint64_t i = 0; i < 64; ++i) {
+    requests.push_back(
+        Request(Operation::kWrite, i * 64 * kKiB,
+                std::span(bytes).subspan(i * 64 * kKiB, 64 * kKiB)));
+    requests.back().done = done.Done();
+  }
+
+  device_->Submit(std::move(requests), Submission::kDirect);
+
+  EXPECT_THAT(done.Wait(), IsOk());
+}
+
+TEST_F(NbdBackingDeviceTest, MoreRequestsThanTheQueueHoldsAllComplete) {
+  server_.StartNbdkit({"file", file_});
+  options_.connections = 1;
+  options_.queue_depth = 2;
+  ASSERT_THAT(Open(), IsOk());
+  for (const Submission submission :
+       {Submission::kDirect, Submission::kQueued}) {
+    constexpr int kRequests = 1000;
+    auto bytes = Pattern(kRequests * 512, 1);
+    Countdown done(kRequests);
+    for (uint64_t i = 0; i < kRequests; ++i) {
+      BackingRequest write = Request(Operation::kWrite, i * 512,
+                                     std::span(bytes).subspan(i * 512, 512));
+      write.done = done.Done();
+      SubmitOne(std::move(write), submission);
+    }
+    EXPECT_THAT(done.Wait(), IsOk());
+  }
+}
+
+TEST_F(NbdBackingDeviceTest, GrowthIsSeenByRefresh) {
+  server_.StartNbdkit({"file", file_});
+  ASSERT_THAT(Open(), IsOk());
+  auto bytes = Pattern(512, 1);
+  ASSERT_EQ(truncate(file_.c_str(), kSize + kMiB), 0);
+  EXPECT_THAT(Write(kSize, bytes), StatusIs(absl::StatusCode::kOutOfRange));
+
+  ASSERT_THAT(device_->Refresh(), IsOk());
+
+  EXPECT_EQ(device_->size(), kSize + kMiB);
+  EXPECT_THAT(Write(kSize, bytes), IsOk());
+  ASSERT_EQ(truncate(file_.c_str(), kSize), 0);
+  EXPECT_THAT(device_->Refresh(),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       AllOf(HasSubstr(std::to_string(kSize)),
+                             HasSubstr(std::to_string(kSize + kMiB)))));
+}
+
+TEST_F(NbdBackingDeviceTest, ReadOnlyExportsAreForReaders) {
+  auto bytes = Pattern(512, 1);
+  server_.StartNbdkit({"--readonly", "file", file_});
+
+  EXPECT_THAT(Open(), StatusIs(absl::StatusCode::kPermissionDenied,
+                               AllOf(HasSubstr(server_.uri()),
+                                     HasSubstr("attach it read-only"))));
+  options_.read_only = true;
+  ASSERT_THAT(Open(), IsOk());
+  EXPECT_TRUE(device_->is_read_only());
+  EXPECT_THAT(Read(0, bytes), IsOk());
+  EXPECT_THAT(Write(0, bytes), StatusIs(absl::StatusCode::kFailedPrecondition));
+}
+
+TEST_F(NbdBackingDeviceTest, OneWriterManyReaders) {
+  server_.StartNbdkit({"file", file_});
+  ASSERT_THAT(Open(), IsOk());
+
+  EXPECT_THAT(
+      OpenBackingDevice(server_.uri(), {}),
+      StatusIs(absl::StatusCode::kFailedPrecondition,
+               AllOf(HasSubstr(server_.uri()), HasSubstr("in use"))));
+  auto first = OpenBackingDevice(server_.uri(), {.read_only = true});
+  EXPECT_THAT(first, IsOk());
+  EXPECT_THAT(OpenBackingDevice(server_.uri(), {.read_only = true}), IsOk());
+  device_.reset();
+  EXPECT_THAT(Open(), IsOk());
+}
+
+TEST_F(NbdBackingDeviceTest, ExportThatIsNotThereIsNamed) {
+  server_.StartQemu({"--format=raw", "--export-name=disk", file_});
+
+  EXPECT_THAT(OpenBackingDevice(server_.uri("dusk"), {}),
+              StatusIs(absl::StatusCode::kNotFound, HasSubstr("dusk")));
+  EXPECT_THAT(OpenBackingDevice(server_.uri("disk"), {}), IsOk());
+}
+
+TEST_F(NbdBackingDeviceTest, NobodyThereIsSaid) {
+  EXPECT_THAT(OpenBackingDevice(server_.uri(), {}),
+              StatusIs(absl::StatusCode::kNotFound,
+                       AllOf(HasSubstr(server_.socket_path()),
+                             HasSubstr("No such file"))));
+  EXPECT_THAT(OpenBackingDevice("nbd://127.0.0.1:1/disk", {}),
+              StatusIs(absl::StatusCode::kUnavailable,
+                       AllOf(HasSubstr("127.0.0.1:1"),
+                             HasSubstr("Connection refused"))));
+  EXPECT_THAT(OpenBackingDevice("nbd+unix:///disk", {}),
+              StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
+TEST_F(NbdBackingDeviceTest, ServerThatDoesNotAnswerIsGivenUp) {
+  server_.StartNbdkit({"file", file_});
+  server_.Freeze();
+  options_.times.connect = absl::Milliseconds(200);
+
+  EXPECT_THAT(Open(), StatusIs(absl::StatusCode::kUnavailable,
+                               HasSubstr("does not answer")));
+  server_.Thaw();
+  EXPECT_THAT(Open(), IsOk());
+}
+
+TEST_F(NbdBackingDeviceTest, WrongSizesAreRefused) {
+  for (const uint64_t size : {0, 513}) {
+    ASSERT_EQ(truncate(file_.c_str(), size), 0);
+    server_.StartNbdkit({"file", file_});
+    EXPECT_THAT(Open(), StatusIs(absl::StatusCode::kInvalidArgument,
+                                 HasSubstr(std::to_string(size) + " bytes")));
+    server_.Kill();
+  }
+}
+
+}  // namespace
+}  // namespace pcachefs
