@@ -20,8 +20,10 @@ absl::StatusOr<SegmentId> ImageSpace::TakePayload() {
   return id;
 }
 
-absl::StatusOr<SegmentId> ImageSpace::TakeLog(SequenceNumber first_sequence) {
-  if (!Count(share_)) {
+absl::StatusOr<SegmentId> ImageSpace::TakeLog(SequenceNumber first_sequence,
+                                              bool for_marks) {
+  const uint32_t share = share_;
+  if (!Count(for_marks ? share : share - std::min(share, 1u))) {
     return absl::ResourceExhaustedError("the image's share is used up");
   }
   absl::StatusOr<SegmentId> id =
@@ -41,9 +43,11 @@ std::vector<SegmentId> ImageSpace::TakeUnreferenced() {
   return std::exchange(unreferenced_, {});
 }
 
-size_t ImageSpace::unreferenced_count() {
+size_t ImageSpace::freeable_count() {
   absl::MutexLock lock(&mutex_);
-  return unreferenced_.size();
+  return std::count_if(
+      unreferenced_.begin(), unreferenced_.end(),
+      [this](SegmentId id) { return !table_.segment(id).pinned(); });
 }
 
 void ImageSpace::ReturnUnreferenced(std::span<const SegmentId> ids) {

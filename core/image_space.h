@@ -1,7 +1,9 @@
 // What one image may take of the cache device: its share of the segments.
 //
 // The last kLogReserve segments of a share are for the log alone, so that a
-// cache full of payload can always record what frees it (C10).
+// cache full of payload can always record what frees it (C10); the very last of
+// them for marks of lost data alone, which reclaim must move before it can free
+// what they stand in.
 
 #ifndef PCACHEFS_CORE_IMAGE_SPACE_H_
 #define PCACHEFS_CORE_IMAGE_SPACE_H_
@@ -35,7 +37,10 @@ class ImageSpace {
 
   // ResourceExhausted if the share is used up; errors of the device.
   absl::StatusOr<SegmentId> TakePayload();
-  absl::StatusOr<SegmentId> TakeLog(SequenceNumber first_sequence);
+  absl::StatusOr<SegmentId> TakeLog(SequenceNumber first_sequence,
+                                    bool for_marks = false);
+  // The segment that is for marks alone is in use.
+  bool is_overdrawn() const { return used_ >= share_; }
 
   // Counts segments that replay found in use.
   void Adopt(uint32_t count) { used_ += count; }
@@ -53,7 +58,8 @@ class ImageSpace {
   // only allocations in an open segment, which the cursor refers to, add any.
   void DropReference(SegmentId id);
   std::vector<SegmentId> TakeUnreferenced();
-  size_t unreferenced_count();
+  // Of those, how many nobody is copying from.
+  size_t freeable_count();
   void ReturnUnreferenced(std::span<const SegmentId> ids);
 
   SegmentTable& table() { return table_; }

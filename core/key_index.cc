@@ -37,20 +37,25 @@ void KeyIndex::Remove(uint32_t start, uint32_t length) {
   while (it != pieces_.end() && it->first < end) it = Cut(it, start, end);
 }
 
-void KeyIndex::RemoveIfFrom(uint32_t start, uint32_t length,
-                            PieceSource source) {
+uint32_t KeyIndex::RemoveIfFrom(uint32_t start, uint32_t length,
+                                PieceSource source) {
   const uint32_t end = start + length;
   uint32_t cursor = start;
+  uint32_t removed = 0;
   while (cursor < end) {
     const auto it = FirstOverlap(cursor);
-    if (it == pieces_.end() || it->first >= end) return;
+    if (it == pieces_.end() || it->first >= end) break;
     const uint32_t from = std::max(cursor, it->first);
     const uint32_t to = std::min(end, it->first + it->second.length());
     const bool same = it->second.source().Advanced(from - it->first) ==
                       source.Advanced(from - start);
-    if (same) Remove(from, to - from);
+    if (same) {
+      Remove(from, to - from);
+      removed += to - from;
+    }
     cursor = to;
   }
+  return removed;
 }
 
 void KeyIndex::Visit(uint32_t start, uint32_t length,

@@ -87,8 +87,9 @@ class KeyIndex {
   void Remove(uint32_t start, uint32_t length);
 
   // Removes those parts of the range that are served from `source`, the source
-  // of `start`: what a key at that place still covers when it is reclaimed.
-  void RemoveIfFrom(uint32_t start, uint32_t length, PieceSource source);
+  // of `start`: what a key at that place still covers when it is reclaimed. The
+  // number of sectors removed.
+  uint32_t RemoveIfFrom(uint32_t start, uint32_t length, PieceSource source);
 
   // Calls `visit` for each piece that overlaps the range, trimmed to it, in
   // order.

@@ -18,6 +18,7 @@ KeyLog::KeyLog(CacheDevice& device, ImageSpace& space, Barrier& barrier,
       incarnation_(start.incarnation),
       head_(start.head),
       last_dirty_(start.head.sequence - 1),
+      last_unmarked_(start.head.sequence - 1),
       durable_(start.durable),
       buffer_(std::make_unique<std::array<std::byte, kMaxKeySetSize>>()) {}
 
@@ -39,24 +40,32 @@ absl::StatusOr<SequenceNumber> KeyLog::AppendLocked(
     std::span<const PendingKey> keys) {
   KeySetBuilder builder(*buffer_);
   bool dirty = false;
+  bool is_marks = true;
   for (const PendingKey& pending : keys) {
     CHECK(builder.Add(pending.key, pending.checksums)) << "key set too large";
     dirty |= IsDirty(pending.key.kind);
+    is_marks &= pending.key.kind == KeyKind::kLost;
+  }
+  // What is left of the last segment is for marks too.
+  if (!is_marks && space_.is_overdrawn()) {
+    return absl::ResourceExhaustedError("the image's share is used up");
   }
   // A link must fit behind every set.
   const uint32_t segment_size = space_.table().geometry().segment_size();
   if (head_.offset.value() + builder.size() + kLinkSetSize > segment_size) {
-    RETURN_IF_ERROR(RollLocked());
+    RETURN_IF_ERROR(RollLocked(is_marks));
     return AppendLocked(keys);
   }
   const SequenceNumber sequence = head_.sequence;
   RETURN_IF_ERROR(WriteSetLocked(builder, /*is_link=*/false));
   if (dirty) last_dirty_ = sequence;
+  if (!is_marks) last_unmarked_ = sequence;
   return sequence;
 }
 
-absl::Status KeyLog::RollLocked() {
-  ASSIGN_OR_RETURN(const SegmentId next, space_.TakeLog(head_.sequence + 1));
+absl::Status KeyLog::RollLocked(bool for_marks) {
+  ASSIGN_OR_RETURN(const SegmentId next,
+                   space_.TakeLog(head_.sequence + 1, for_marks));
   const Generation generation = space_.table().segment(next).generation();
   std::array<std::byte, kLinkSetSize> buffer;
   KeySetBuilder builder(buffer);
@@ -119,6 +128,11 @@ LogPosition KeyLog::head() {
 SequenceNumber KeyLog::last_dirty() {
   absl::MutexLock lock(&mutex_);
   return last_dirty_;
+}
+
+SequenceNumber KeyLog::last_unmarked() {
+  absl::MutexLock lock(&mutex_);
+  return last_unmarked_;
 }
 
 SequenceNumber KeyLog::last() {

@@ -45,7 +45,8 @@ class KeyLog {
          ImageTag image, const Start& start);
 
   // Appends one set with all `keys`, or nothing. ResourceExhausted: the log
-  // needs a segment and there is none (nothing was changed: wait for reclaim).
+  // needs a segment and there is none (nothing was changed: wait for reclaim);
+  // a set of nothing but marks of lost data may take the share's last one.
   // Unavailable: the device failed; the log accepts nothing any more (C9).
   absl::StatusOr<SequenceNumber> Append(std::span<const PendingKey> keys);
 
@@ -60,6 +61,8 @@ class KeyLog {
   // The last set with a dirty key, and the last set.
   SequenceNumber last_dirty();
   SequenceNumber last();
+  // The last set that holds anything but marks of lost data and links.
+  SequenceNumber last_unmarked();
 
   // Sets up to durable() were covered by a barrier. MarkDurable is called after
   // a barrier that began when the set `sequence` had been appended.
@@ -74,7 +77,8 @@ class KeyLog {
   // media first.
   absl::Status BlankPagesLocked(size_t length)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Status RollLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status RollLocked(bool for_marks)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status WriteSetLocked(KeySetBuilder& builder, bool is_link)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
@@ -87,6 +91,7 @@ class KeyLog {
   absl::Mutex mutex_;
   LogPosition head_ ABSL_GUARDED_BY(mutex_);
   SequenceNumber last_dirty_ ABSL_GUARDED_BY(mutex_);
+  SequenceNumber last_unmarked_ ABSL_GUARDED_BY(mutex_);
   SequenceNumber durable_ ABSL_GUARDED_BY(mutex_);
   bool epoch_ended_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status status_ ABSL_GUARDED_BY(mutex_);

@@ -151,6 +151,8 @@ absl::Status WritePayload(ImageCore& core, KeyKind kind, ImageRange range,
     const uint64_t length =
         std::min(wanted, allocation->block_count * kBlockSize);
     status = core.payload().Write(*allocation, bytes.first(length));
+    core.counters().Add(Counter::kPayloadBytes,
+                        allocation->block_count * kBlockSize);
     keys.push_back(
         {.key = {.kind = kind,
                  .range = {range.offset, length},

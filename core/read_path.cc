@@ -138,6 +138,7 @@ ReadPath::Piece ReadPath::PieceFor(ImageRange range, PieceSource source) {
 }
 
 void ReadPath::CopyPayload(Request& request, Piece piece) {
+  NoteHit(piece);
   const std::span<std::byte> part = request.Part(piece.range);
   const absl::StatusOr<bool> copied =
       core_.payload().TryRead(piece.position, part);
@@ -165,6 +166,18 @@ void ReadPath::CopyPayload(Request& request, Piece piece) {
                 request.NeedOperation().AddPart());
   } else {
     request.error = std::move(forgotten);
+  }
+}
+
+void ReadPath::NoteHit(const Piece& piece) {
+  const uint32_t begin = piece.position.offset.value();
+  const uint32_t first = begin / kBlockSize;
+  const uint32_t count =
+      DivideRoundingUp(begin + piece.range.length, kBlockSize) - first;
+  const uint32_t used =
+      core_.table().segment(piece.position.segment).MarkHit(first, count);
+  if (used > 0) {
+    core_.counters().Add(Counter::kReadAheadUsedBytes, used * kBlockSize);
   }
 }
 

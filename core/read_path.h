@@ -78,6 +78,8 @@ class ReadPath {
 
   void CopyPayload(Request& request, Piece piece);
   void FetchPayload(Request& request, Piece piece);
+  // For reclaim, which keeps what was hit.
+  void NoteHit(const Piece& piece);
 
   // What to do about a payload piece that cannot be read or is not what was
   // written: clean data is forgotten, so that it is a miss from now on (OK);

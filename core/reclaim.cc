@@ -51,6 +51,11 @@ void Reclaim::Report(const absl::Status& status) {
 }
 
 bool Reclaim::Wanted() {
+  // A log of nothing but marks would only be written again, for ever.
+  if (core_.log().last_unmarked() < core_.tails().key_tail().sequence &&
+      left_log_segments_.empty() && core_.space().freeable_count() == 0) {
+    return false;
+  }
   if (core_.write_path().has_waiting()) return true;
   const uint64_t used = core_.space().used();
   return used * 100 >= uint64_t{core_.space().share()} *
@@ -61,7 +66,8 @@ absl::Status Reclaim::PassKeySets() {
   const LogPosition dirty_tail = core_.tails().dirty_tail();
   LogPosition position = core_.tails().key_tail();
   if (position.sequence >= dirty_tail.sequence) return absl::OkStatus();
-  // A thirty-second of the share in one round, at least one segment.
+  // A thirty-second of the share in one round, at least one segment. Those that
+  // a reader holds do not count: he may hold them for ever.
   const size_t wanted = std::max<size_t>(1, core_.space().share() / 32);
   LogReader reader(core_.device(), core_.table(),
                    {.image = core_.tag(),
@@ -71,7 +77,7 @@ absl::Status Reclaim::PassKeySets() {
   absl::Status status;
   for (uint64_t sets = 0;
        sets < kMaxSets && position.sequence < dirty_tail.sequence &&
-       core_.space().unreferenced_count() + newly_left_log_segments_.size() <
+       core_.space().freeable_count() + newly_left_log_segments_.size() <
            wanted;
        ++sets) {
     absl::StatusOr<KeySetView> set = reader.Next();
@@ -82,18 +88,16 @@ absl::Status Reclaim::PassKeySets() {
           ": ", set.status().message()));
       break;
     }
-    KeySetView::Cursor cursor(*set);
-    while (status.ok() && cursor.Next()) {
-      status = PassKey(cursor.key(), set->header().sequence);
-    }
-    // A set that was passed in part is passed again: what was dropped once is
-    // not there to be dropped twice, since only its last key can fail.
+    status = PassSet(*set);
     if (!status.ok()) break;
     if (set->header().is_link) {
       newly_left_log_segments_.push_back(position.segment);
     }
     position = reader.position();
   }
+  // No room for marks: with the log segments that were left before it there
+  // will be.
+  if (absl::IsResourceExhausted(status)) status = absl::OkStatus();
   // No crash may keep the new key_tail and not the marks.
   if (std::exchange(moved_marks_, false)) {
     RETURN_IF_ERROR(core_.barrier().Persist());
@@ -103,33 +107,64 @@ absl::Status Reclaim::PassKeySets() {
   return status;
 }
 
-absl::Status Reclaim::PassKey(const Key& key, SequenceNumber sequence) {
-  if (key.kind == KeyKind::kLink || key.kind == KeyKind::kForget) {
-    return absl::OkStatus();
+absl::Status Reclaim::PassSet(const KeySetView& set) {
+  RETURN_IF_ERROR(MoveMarks(set));
+  KeySetView::Cursor cursor(set);
+  while (cursor.Next()) PassKey(cursor.key(), set.header().sequence);
+  return absl::OkStatus();
+}
+
+absl::Status Reclaim::MoveMarks(const KeySetView& set) {
+  // All of a set at once: they go into one set again, so the log does not grow.
+  ImageOffset begin, end;
+  KeySetView::Cursor cursor(set);
+  bool found = false;
+  while (cursor.Next()) {
+    const Key& key = cursor.key();
+    if (key.kind != KeyKind::kLost) continue;
+    begin = found ? std::min(begin, key.range.offset) : key.range.offset;
+    end = found ? std::max(end, key.range.end()) : key.range.end();
+    found = true;
   }
-  const PieceSource source =
-      SourceOf(core_.payload(), key, sequence, key.range.offset);
-  if (key.kind == KeyKind::kLost) {
-    // What is still lost stays so: the mark moves to the head of the log.
-    moved_marks_ = true;
-    return MarkLost(core_, key.range, source);
+  if (!found) return absl::OkStatus();
+  moved_marks_ = true;
+  return MarkLost(core_, {begin, end - begin},
+                  PieceSource::Lost(set.header().sequence));
+}
+
+void Reclaim::PassKey(const Key& key, SequenceNumber sequence) {
+  if (key.kind == KeyKind::kLink || key.kind == KeyKind::kLost ||
+      key.kind == KeyKind::kForget) {
+    return;
   }
   if (HasPayload(key.kind) &&
       core_.table().segment(key.position.segment).generation() !=
           key.generation) {
-    return absl::OkStatus();  // of an old life (C7)
+    return;  // of an old life (C7)
   }
+  const PieceSource source =
+      SourceOf(core_.payload(), key, sequence, key.range.offset);
+  if (HasPayload(key.kind)) second_life_.MoveHit(key, source);
+  uint64_t dropped = 0;
   ForEachSlice(key.range, [&](const ShardSlice& slice) {
     Shard& shard = core_.shards()[slice.shard];
     absl::MutexLock lock(&shard.mutex);
-    shard.index.RemoveIfFrom(
+    dropped += shard.index.RemoveIfFrom(
         slice.start, slice.length,
         source.Advanced((slice.offset - key.range.offset) / kSectorSize));
   });
-  if (HasPayload(key.kind)) {
-    core_.space().DropReference(key.position.segment);
+  if (!HasPayload(key.kind)) return;
+  Segment& segment = core_.table().segment(key.position.segment);
+  core_.counters().Add(
+      Counter::kReadAheadWastedBytes,
+      kBlockSize * segment.CountUnused(
+                       key.position.offset.value() / kBlockSize,
+                       PayloadBlocks(key)));
+  if (dropped > 0) {
+    core_.counters().Add(Counter::kEvictions);
+    core_.counters().Add(Counter::kEvictedBytes, dropped * kSectorSize);
   }
-  return absl::OkStatus();
+  core_.space().DropReference(key.position.segment);
 }
 
 absl::StatusOr<std::vector<SegmentId>> Reclaim::StoreFreed() {

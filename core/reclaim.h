@@ -5,7 +5,8 @@
 // index, its reference on its segment is dropped. Segments without references
 // get their next generation; after one barrier, which also makes key_tail
 // durable, they are handed out again (C2). A log segment that key_tail has left
-// is freed one round later, when that key_tail is durable (C5).
+// is freed one round later, when that key_tail is durable (C5). Data that was
+// hit goes to the head again (core/second_life.h), and so do marks of lost data.
 
 #ifndef PCACHEFS_CORE_RECLAIM_H_
 #define PCACHEFS_CORE_RECLAIM_H_
@@ -15,6 +16,7 @@
 
 #include "absl/status/status.h"
 #include "core/image_core.h"
+#include "core/second_life.h"
 #include "meta/key_set.h"
 #include "meta/types.h"
 
@@ -24,7 +26,7 @@ namespace pcachefs {
 class Reclaim {
  public:
   // `core` outlives it.
-  explicit Reclaim(ImageCore& core) : core_(core) {}
+  explicit Reclaim(ImageCore& core) : core_(core), second_life_(core) {}
 
   // One round, if used segments pass gc_percent or a writer waits. True if
   // anything was done.
@@ -34,13 +36,18 @@ class Reclaim {
   bool Wanted();
   // Walks key sets until enough segments lost their last reference.
   absl::Status PassKeySets();
-  absl::Status PassKey(const Key& key, SequenceNumber sequence);
+  // Nothing was dropped when it fails.
+  absl::Status PassSet(const KeySetView& set);
+  void PassKey(const Key& key, SequenceNumber sequence);
+  // Moves the marks of lost data of a set that still stand to the head.
+  absl::Status MoveMarks(const KeySetView& set);
   // Stores the next generations of what can be freed now; those segments.
   absl::StatusOr<std::vector<SegmentId>> StoreFreed();
 
   void Report(const absl::Status& status);
 
   ImageCore& core_;
+  SecondLife second_life_;
   // Log segments that a durable key_tail, or the one of the coming barrier, has
   // left.
   std::vector<SegmentId> left_log_segments_;

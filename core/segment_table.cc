@@ -1,6 +1,7 @@
 #include "core/segment_table.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <string>
 
@@ -11,19 +12,62 @@
 
 namespace pcachefs {
 
-void Segment::SetDirty(uint32_t first_block, uint32_t count, bool dirty) {
+namespace {
+
+// Calls `visit(word, mask)` for each word of a bitmap that holds bits of the
+// range.
+template <typename Visit>
+void ForEachWord(uint32_t first_block, uint32_t count, Visit visit) {
   for (uint32_t block = first_block; block < first_block + count;) {
     const uint32_t bit = block % 64;
     const uint32_t run = std::min(64 - bit, first_block + count - block);
-    const uint64_t mask = (run == 64 ? ~uint64_t{0} : (uint64_t{1} << run) - 1)
-                          << bit;
-    if (dirty) {
-      dirty_[block / 64].fetch_or(mask, std::memory_order_relaxed);
-    } else {
-      dirty_[block / 64].fetch_and(~mask, std::memory_order_relaxed);
-    }
+    visit(block / 64,
+          (run == 64 ? ~uint64_t{0} : (uint64_t{1} << run) - 1) << bit);
     block += run;
   }
+}
+
+}  // namespace
+
+void Segment::SetDirty(uint32_t first_block, uint32_t count, bool dirty) {
+  ForEachWord(first_block, count, [&](uint32_t word, uint64_t mask) {
+    if (dirty) {
+      dirty_[word].fetch_or(mask, std::memory_order_relaxed);
+    } else {
+      dirty_[word].fetch_and(~mask, std::memory_order_relaxed);
+    }
+  });
+}
+
+uint32_t Segment::MarkHit(uint32_t first_block, uint32_t count) {
+  uint32_t used = 0;
+  ForEachWord(first_block, count, [&](uint32_t word, uint64_t mask) {
+    Marks& marks = marks_[word];
+    if ((marks.hit.load(std::memory_order_relaxed) & mask) == mask) return;
+    uint64_t first_use = 0;
+    if ((marks.ahead.load(std::memory_order_relaxed) & mask) != 0) {
+      first_use =
+          marks.ahead.fetch_and(~mask, std::memory_order_relaxed) & mask;
+    }
+    used += std::popcount(first_use);
+    marks.hit.fetch_or(mask & ~first_use, std::memory_order_relaxed);
+  });
+  return used;
+}
+
+void Segment::MarkReadAhead(uint32_t first_block, uint32_t count) {
+  ForEachWord(first_block, count, [&](uint32_t word, uint64_t mask) {
+    marks_[word].ahead.fetch_or(mask, std::memory_order_relaxed);
+  });
+}
+
+uint32_t Segment::CountUnused(uint32_t first_block, uint32_t count) const {
+  uint32_t unused = 0;
+  ForEachWord(first_block, count, [&](uint32_t word, uint64_t mask) {
+    unused += std::popcount(
+        marks_[word].ahead.load(std::memory_order_relaxed) & mask);
+  });
+  return unused;
 }
 
 SegmentTable::SegmentTable(CacheDevice& device, const Geometry& geometry,
@@ -117,6 +161,7 @@ void SegmentTable::Release(std::span<const SegmentId> ids) {
   for (const SegmentId id : ids) {
     segment(id).checksums_.reset();
     segment(id).dirty_.reset();
+    segment(id).marks_.reset();
     free_.push_back(id);
   }
 }
@@ -139,6 +184,7 @@ void SegmentTable::PreparePayload(SegmentId id) {
   const uint32_t blocks = geometry_.blocks_per_segment();
   prepared.checksums_ = std::make_unique<uint32_t[]>(blocks);
   prepared.dirty_ = std::make_unique<std::atomic<uint64_t>[]>(blocks / 64);
+  prepared.marks_ = std::make_unique<Segment::Marks[]>(blocks / 64);
 }
 
 uint32_t SegmentTable::free_count() {

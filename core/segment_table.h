@@ -68,14 +68,37 @@ class Segment {
   }
   void SetDirty(uint32_t first_block, uint32_t count, bool dirty);
 
+  // Marks for reclaim, in memory only. A block that was hit since it was written
+  // deserves a second life. A block that was read ahead is not hit by its first
+  // reader, for whom it was read: he takes that mark away.
+  //
+  // Notes a hit, for callers with a pin; blocks that were read ahead and are
+  // used only now. Writes nothing if all marks stand already.
+  uint32_t MarkHit(uint32_t first_block, uint32_t count);
+  bool hit(uint32_t block) const {
+    return marks_[block / 64].hit.load(std::memory_order_relaxed) >>
+               (block % 64) &
+           1;
+  }
+  void MarkReadAhead(uint32_t first_block, uint32_t count);
+  // Blocks that were read ahead and never used.
+  uint32_t CountUnused(uint32_t first_block, uint32_t count) const;
+
  private:
   friend class SegmentTable;
+
+  // Of 64 blocks; side by side, since a first hit looks at both.
+  struct Marks {
+    std::atomic<uint64_t> hit{0};
+    std::atomic<uint64_t> ahead{0};
+  };
 
   std::atomic<uint32_t> generation_{0};
   std::atomic<uint32_t> references_{0};
   std::atomic<uint32_t> pins_{0};
   std::unique_ptr<uint32_t[]> checksums_;
   std::unique_ptr<std::atomic<uint64_t>[]> dirty_;
+  std::unique_ptr<Marks[]> marks_;
   // Guarded by the table's mutex.
   SegmentRecord record_;
   SlotCursor cursor_;

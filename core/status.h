@@ -69,10 +69,26 @@ struct ImageStatus {
     uint64_t flushes = 0, commits = 0;
     uint64_t fills = 0, fill_bytes = 0, fills_dropped = 0;
     uint64_t writeback_bytes = 0, writeback_batches = 0, backing_flushes = 0;
+    // Reads of which misses were not put into the cache, by policy.
+    uint64_t bypasses = 0, bypass_bytes = 0;
+    // Read before anyone asked; used by a reader, or dropped unused.
+    uint64_t read_aheads = 0, read_ahead_bytes = 0;
+    uint64_t read_ahead_used_bytes = 0, read_ahead_wasted_bytes = 0;
+    uint64_t payload_bytes = 0;  // written to the cache device, padding included
     uint64_t reclaimed_segments = 0;
+    uint64_t evictions = 0, evicted_bytes = 0;  // clean data that was dropped
+    // Clean data that was kept since it was hit.
+    uint64_t second_lives = 0, second_life_bytes = 0;
     uint64_t checksum_errors = 0;
     uint64_t backing_read_errors = 0, backing_write_errors = 0;
     uint64_t cache_errors = 0;
+
+    // Payload that the cache device took, for each byte that users wrote or
+    // misses brought; 0 before the first.
+    double write_amplification() const {
+      const uint64_t useful = write_bytes + fill_bytes;
+      return useful == 0 ? 0 : static_cast<double>(payload_bytes) / useful;
+    }
   } counters;
 
   // What replay found when the image was attached.

@@ -185,7 +185,8 @@ TEST_F(KeyLogTest, EpochBeginsBehindALinkToo) {
 }
 
 TEST_F(KeyLogTest, FullShareChangesNothing) {
-  while (space_.used() < kMinShare) ASSERT_THAT(space_.TakeLog({}), IsOk());
+  while (space_.TakeLog({}).ok()) {
+  }
   absl::Status status;
   while (status.ok()) status = Append().status();
   EXPECT_THAT(status, StatusIs(absl::StatusCode::kResourceExhausted));

@@ -9,7 +9,9 @@
 #include <utility>
 
 #include "absl/status/status.h"
+#include "absl/time/time.h"
 #include "core/cache.h"
+#include "core/image_space.h"
 #include "core/options.h"
 #include "core/status.h"
 #include "gmock/gmock.h"
@@ -31,6 +33,8 @@ namespace pcachefs {
 namespace {
 
 constexpr uint64_t kBlock = kBlockSize;
+
+const auto kIsLost = StatusIs(absl::StatusCode::kDataLoss);
 
 class ReclaimTest : public testing::Test {
  protected:
@@ -62,6 +66,18 @@ class ReclaimTest : public testing::Test {
       ASSERT_TRUE(machine_->StartDiscard(i % 2000 * kBlock, kBlock)->done);
     }
     machine_->disk().set_automatic(true);
+  }
+  // Every second block from the start is lost to damage of the cache device.
+  void LoseBlocks(uint64_t count) {
+    machine_->disk().set_automatic(false);
+    for (uint64_t i = 0; i < count; ++i) {
+      ASSERT_TRUE(
+          machine_->StartWrite(2 * i * kBlock, std::string(kBlock, 'x'))
+              ->done);
+      machine_->Corrupt(machine_->PlaceOf(2 * i * kBlock));
+    }
+    machine_->disk().set_automatic(true);
+    ASSERT_THAT(machine_->Drain(), IsOk());
   }
   // What a crash at this instant would find where key_tail points.
   SegmentRecord RecordAtDurableKeyTail() {
@@ -154,6 +170,7 @@ TEST_F(ReclaimTest, SegmentThatAReaderCopiesIsFreedLater) {
   ASSERT_THAT(machine().Write(0, std::string(kMiB, 'w')), IsOk());
   ASSERT_THAT(machine().Write(kMiB, std::string(kMiB, 'v')), IsOk());
   ASSERT_THAT(machine().Drain(), IsOk());
+  const uint64_t place = machine().PlaceOf(0);
   const Pending read = machine().StartRead(0, kBlock);
   ASSERT_FALSE(read->done);
   ASSERT_THAT(machine().image().Change({.gc_percent = 0}), IsOk());
@@ -162,7 +179,7 @@ TEST_F(ReclaimTest, SegmentThatAReaderCopiesIsFreedLater) {
   };
 
   run();  // but the device does not answer the reader
-  ASSERT_EQ(machine().PlaceOf(0), 0u);
+  ASSERT_NE(machine().PlaceOf(0), place);
   const uint32_t used = machine().status().cache_used_segs;
   machine().cache_device().CompletePending();
   EXPECT_EQ(read->bytes, std::string(kBlock, 'w'));
@@ -170,6 +187,80 @@ TEST_F(ReclaimTest, SegmentThatAReaderCopiesIsFreedLater) {
   run();
 
   EXPECT_LT(machine().status().cache_used_segs, used);
+}
+
+TEST_F(ReclaimTest, ReaderThatNeverEndsHoldsUpOneSegmentOnly) {
+  try_read_miss_percent_ = 100;
+  StartWith(90, kMinShare);
+  for (uint64_t i = 0; i < 3; ++i) {
+    ASSERT_THAT(machine().Write(i * kMiB, std::string(kMiB, 'w')), IsOk());
+  }
+  ASSERT_THAT(machine().Drain(), IsOk());
+  const Pending read = machine().StartRead(0, kBlock);
+  ASSERT_FALSE(read->done);
+
+  // Its device answers nobody, but the writers' need no answer.
+  for (uint64_t i = 0; i < 20; ++i) {
+    const Pending write =
+        machine().StartWrite(i % 8 * kMiB, std::string(kMiB, 'v'));
+    for (int step = 0; step < 1000 && !write->done; ++step) {
+      machine().cache().Step();
+      machine().clock().Advance(absl::Milliseconds(10));
+    }
+    ASSERT_TRUE(write->done) << i;
+  }
+
+  EXPECT_FALSE(read->done);
+  machine().cache_device().CompletePending();
+  EXPECT_EQ(read->bytes, std::string(kBlock, 'w'));
+}
+
+TEST_F(ReclaimTest, LogOfNothingButMarksIsLeftAlone) {
+  StartWith(0);
+  LoseBlocks(3);
+  for (int i = 0; i < 10; ++i) {
+    machine().clock().Advance(absl::Seconds(2));
+    ASSERT_TRUE(machine().RunIdle());
+  }
+  const SequenceNumber last = machine().core().log().last();
+
+  for (int i = 0; i < 10; ++i) {
+    machine().clock().Advance(absl::Seconds(2));
+    ASSERT_TRUE(machine().RunIdle());
+  }
+
+  EXPECT_EQ(machine().core().log().last(), last);
+  for (uint64_t i = 0; i < 3; ++i) {
+    EXPECT_THAT(machine().Read(2 * i * kBlock, kBlock), kIsLost);
+  }
+}
+
+TEST_F(ReclaimTest, MarksFindRoomInALogThatFillsTheShare) {
+  StartWith(90, kMinShare);
+  LoseBlocks(300);
+  machine().disk().set_automatic(false);
+  Pending last;
+  for (int i = 0; i < 1'000'000 && (last == nullptr || last->done); ++i) {
+    last = machine().StartDiscard(4 * kMiB + i % 500 * kBlock, kBlock);
+  }
+  ASSERT_FALSE(last->done);
+  machine().disk().set_automatic(true);
+  machine().disk().CompleteAll();
+
+  ASSERT_THAT(machine().Await(last), IsOk());
+
+  ASSERT_THAT(machine().image().Change({.gc_percent = 0}), IsOk());
+  for (int i = 0; i < 10; ++i) {
+    machine().clock().Advance(absl::Seconds(2));
+    ASSERT_TRUE(machine().RunIdle());
+  }
+  EXPECT_LE(machine().status().cache_used_segs, 2u);
+  for (uint64_t i = 0; i < 300; ++i) {
+    EXPECT_THAT(machine().Read(2 * i * kBlock, kBlock), kIsLost);
+  }
+  machine().CutPower(5);
+  ASSERT_THAT(machine().Start(), IsOk());
+  EXPECT_THAT(machine().Read(0, kBlock), kIsLost);
 }
 
 TEST_F(ReclaimTest, LogSegmentIsFreedOnlyBehindADurableKeyTail) {

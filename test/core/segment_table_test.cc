@@ -205,15 +205,26 @@ TEST_F(ImageSpaceTest, PayloadLeavesTheLogItsReserve) {
     ASSERT_THAT(space_.TakePayload(), IsOk());
   }
   EXPECT_THAT(space_.TakePayload(), kExhausted);
-  for (uint32_t i = 0; i < kLogReserve; ++i) {
-    ASSERT_THAT(space_.TakeLog(SequenceNumber(1)), IsOk());
-  }
+  ASSERT_THAT(space_.TakeLog(SequenceNumber(1)), IsOk());
 
   EXPECT_THAT(space_.TakeLog(SequenceNumber(1)), kExhausted);
-  EXPECT_EQ(space_.used(), kMinShare);
+  EXPECT_EQ(space_.used(), kMinShare - 1);
   space_.Returned(1);
   EXPECT_THAT(space_.TakePayload(), kExhausted);
   EXPECT_THAT(space_.TakeLog(SequenceNumber(1)), IsOk());
+}
+
+TEST_F(ImageSpaceTest, LastSegmentIsForMarksOfLostData) {
+  while (space_.TakeLog(SequenceNumber(1)).ok()) {
+  }
+  EXPECT_EQ(space_.used(), kMinShare - 1);
+  EXPECT_FALSE(space_.is_overdrawn());
+
+  EXPECT_THAT(space_.TakeLog(SequenceNumber(1), /*for_marks=*/true), IsOk());
+
+  EXPECT_TRUE(space_.is_overdrawn());
+  EXPECT_THAT(space_.TakeLog(SequenceNumber(1), /*for_marks=*/true),
+              kExhausted);
 }
 
 TEST_F(ImageSpaceTest, FailedTakeCountsNothing) {
@@ -231,12 +242,12 @@ TEST_F(ImageSpaceTest, LastReferenceMakesASegmentFreeable) {
   table_->segment(*id).AddReference(2);
 
   space_.DropReference(*id);
-  EXPECT_EQ(space_.unreferenced_count(), 0u);
+  EXPECT_EQ(space_.freeable_count(), 0u);
   space_.DropReference(*id);
 
-  EXPECT_EQ(space_.unreferenced_count(), 1u);
+  EXPECT_EQ(space_.freeable_count(), 1u);
   EXPECT_THAT(space_.TakeUnreferenced(), ElementsAre(*id));
-  EXPECT_EQ(space_.unreferenced_count(), 0u);
+  EXPECT_EQ(space_.freeable_count(), 0u);
 }
 
 TEST_F(ImageSpaceTest, BlocksLieSideBySideAndNeverCrossASegment) {
@@ -268,7 +279,7 @@ TEST_F(ImageSpaceTest, OpenSegmentIsHeldUntilItIsClosed) {
   ASSERT_THAT(allocation, IsOk());
 
   allocator.Abandon(*allocation);
-  EXPECT_EQ(space_.unreferenced_count(), 0u) << "more may be allocated in it";
+  EXPECT_EQ(space_.freeable_count(), 0u) << "more may be allocated in it";
   allocator.CloseCursors();
 
   EXPECT_THAT(space_.TakeUnreferenced(), ElementsAre(allocation->segment));
