@@ -180,7 +180,8 @@ absl::StatusOr<ImageId> CacheCore::Create(const std::string& name,
           static_cast<uint64_t>(absl::ToUnixSeconds(clock_.WallNow())),
       .name = name,
       .backing = backing.identity(),
-      .backing_spec = backing.spec()};
+      .backing_spec = backing.spec(),
+      .sequential_cutoff = kDefaultSequentialCutoff};
 
   // The log first: an image whose record is there has one.
   ASSIGN_OR_RETURN(const SegmentId log,

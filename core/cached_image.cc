@@ -31,6 +31,16 @@ absl::Status CheckWritable(ImageCore& core) {
       absl::StrCat("image ", core.name(), ": opened read-only"));
 }
 
+// Notes how long it is from here to the answer.
+CachedImage::Done Timed(ImageCore& core, Timing timing,
+                        CachedImage::Done done) {
+  return [&core, timing, began = core.clock().NowNanos(),
+          done = std::move(done)](absl::Status status) mutable {
+    core.counters().AddLatency(timing, core.clock().NowNanos() - began);
+    done(std::move(status));
+  };
+}
+
 bool IsDirtyPayload(ImageCore& core, const KeyIndex::Piece& piece) {
   const CachePosition position =
       core.payload().PositionOf(piece.source.media_sector());
@@ -74,7 +84,8 @@ void CachedImage::Write(ImageRange range, std::span<const std::byte> bytes,
     done(std::move(checked));
     return;
   }
-  core_->write_path().Write(range, bytes, payload, std::move(done));
+  core_->write_path().Write(range, bytes, payload,
+                            Timed(*core_, Timing::kWrite, std::move(done)));
 }
 
 void CachedImage::Discard(ImageRange range, Done done) {
@@ -97,7 +108,8 @@ void CachedImage::Erase(ImageRange range, KeyKind kind, Done done) {
 
 void CachedImage::Flush(Done done) {
   core_->counters().Add(Counter::kFlushes);
-  core_->Commit(/*end_epoch=*/true, std::move(done));
+  core_->Commit(/*end_epoch=*/true,
+                Timed(*core_, Timing::kFlush, std::move(done)));
 }
 
 absl::StatusOr<CachedImage::Extent> CachedImage::FindExtent(

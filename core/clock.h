@@ -3,6 +3,8 @@
 #ifndef PCACHEFS_CORE_CLOCK_H_
 #define PCACHEFS_CORE_CLOCK_H_
 
+#include <cstdint>
+
 #include "absl/time/time.h"
 
 namespace pcachefs {
@@ -14,6 +16,9 @@ class Clock {
 
   // Monotonic: never goes back, unrelated to the wall clock.
   virtual absl::Time Now() = 0;
+
+  // The same in nanoseconds, as cheap as it can be: for latencies.
+  virtual int64_t NowNanos() { return absl::ToUnixNanos(Now()); }
 
   // For records that people read. May jump.
   virtual absl::Time WallNow() = 0;

@@ -46,4 +46,27 @@ ImageStatus::Counters Counters::Snapshot() const {
   };
 }
 
+ImageStatus::Latencies Counters::Latencies() const {
+  return {.read_hit = Sum(Timing::kReadHit),
+          .read_miss = Sum(Timing::kReadMiss),
+          .write = Sum(Timing::kWrite),
+          .flush = Sum(Timing::kFlush),
+          .backing_read = Sum(Timing::kBackingRead),
+          .backing_write = Sum(Timing::kBackingWrite)};
+}
+
+ImageStatus::Latency Counters::Sum(Timing timing) const {
+  ImageStatus::Latency sum;
+  uint64_t nanoseconds = 0;
+  for (const auto& stripe : stripes_) {
+    const Latency& part = stripe.latencies[static_cast<size_t>(timing)];
+    for (size_t i = 0; i < sum.counts.size(); ++i) {
+      sum.counts[i] += part.counts[i].load(std::memory_order_relaxed);
+    }
+    nanoseconds += part.nanoseconds.load(std::memory_order_relaxed);
+  }
+  sum.sum_seconds = static_cast<double>(nanoseconds) * 1e-9;
+  return sum;
+}
+
 }  // namespace pcachefs

@@ -245,6 +245,7 @@ ImageStatus ImageCore::status() {
       .committed = log_.durable() + 1,
       .incarnation = record.incarnation,
       .counters = counters_.Snapshot(),
+      .latencies = counters_.Latencies(),
       .replay = replay_,
   };
   if (write_path_->has_waiting() && status.state == HealthState::kRunning) {

@@ -3,6 +3,12 @@
 #include "absl/strings/str_cat.h"
 
 namespace pcachefs {
+namespace {
+
+// The memory of a window in flight.
+constexpr uint64_t kMaxReadAhead = 64 * kMiB;
+
+}  // namespace
 
 absl::Status CacheOptions::Validate() const {
   if (commit_interval <= absl::ZeroDuration()) {
@@ -19,6 +25,10 @@ absl::Status CacheOptions::Validate() const {
   if (writeback_batch == 0) {
     return absl::InvalidArgumentError(
         "writeback_batch: got 0, want at least 1 byte");
+  }
+  if (read_ahead > kMaxReadAhead) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "read_ahead: got ", read_ahead, " bytes, want at most ", kMaxReadAhead));
   }
   return absl::OkStatus();
 }

@@ -12,6 +12,9 @@
 
 namespace pcachefs {
 
+// Of new images, bytes.
+inline constexpr uint64_t kDefaultSequentialCutoff = 4 * kMiB;
+
 struct FormatOptions {
   uint64_t segment_size = 0;  // bytes, 0 = by size of the device
   uint8_t gc_percent = 70;    // for new images
@@ -27,6 +30,8 @@ struct CacheOptions {
   absl::Duration retry_last = absl::Seconds(5);
   // Largest amount of dirty data written back in one step, bytes.
   uint64_t writeback_batch = 16 * kMiB;
+  // Most that is read ahead of a sequential reader at a time, bytes; 0: nothing.
+  uint64_t read_ahead = 2 * kMiB;
   // False: the caller runs Cache::Step() itself (tests, the simulator).
   bool start_threads = true;
 

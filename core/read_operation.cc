@@ -10,7 +10,30 @@
 
 namespace pcachefs {
 
-void ReadOperation::AddMiss(Shard& shard, ImageRange miss) {
+namespace {
+
+std::shared_ptr<Fill> PlaceholderFor(Shard& shard, ImageRange range)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(shard.mutex) {
+  auto placeholder = std::make_shared<Fill>();
+  placeholder->range = range;
+  shard.fills.push_back(placeholder);
+  return placeholder;
+}
+
+// Before anyone can see the keys: their first reader takes the marks away.
+void MarkReadAhead(ImageCore& core, std::span<const PendingKey> keys) {
+  for (const PendingKey& pending : keys) {
+    core.table()
+        .segment(pending.key.position.segment)
+        .MarkReadAhead(pending.key.position.offset.value() / kBlockSize,
+                       pending.checksums.size());
+  }
+}
+
+}  // namespace
+
+void ReadOperation::AddMiss(Shard& shard, ImageRange miss, Keep keep) {
+  keep_ = keep;
   // The placeholder that begins first within the rest of the range.
   while (!miss.empty()) {
     std::shared_ptr<Fill> first;
@@ -20,42 +43,62 @@ void ReadOperation::AddMiss(Shard& shard, ImageRange miss) {
         first = fill;
       }
     }
-    if (first == nullptr) return AddOwnRead(shard, miss, /*fill=*/true);
+    if (first == nullptr) {
+      requests_.push_back(RequestFor(miss, PlaceholderFor(shard, miss)));
+      return;
+    }
     if (miss.offset < first->range.offset) {
       const uint64_t length = first->range.offset - miss.offset;
-      AddOwnRead(shard, {miss.offset, length}, /*fill=*/true);
+      const ImageRange before = {miss.offset, length};
+      requests_.push_back(
+          RequestFor(before, PlaceholderFor(shard, before)));
       miss = {miss.offset + length, miss.length - length};
     }
     const uint64_t length =
         std::min(miss.end(), first->range.end()) - miss.offset;
     const ImageRange shared = {miss.offset, length};
     if (first->arrived || first->overwritten) {
-      AddOwnRead(shard, shared, /*fill=*/false);
+      requests_.push_back(RequestFor(shared, nullptr));
     } else {
-      core_.counters().Add(Counter::kSharedMisses);
-      first->waiters.push_back(
-          {.range = shared,
-           .deliver = [this, shared, part = AddPart()](
-                          const std::byte* bytes,
-                          absl::Status status) mutable {
-             if (status.ok()) {
-               std::memcpy(Buffer(shared).data(), bytes, shared.length);
-             }
-             part(std::move(status));
-           }});
+      WaitFor(*first, shared);
     }
     miss = {miss.offset + length, miss.length - length};
   }
 }
 
-void ReadOperation::AddOwnRead(Shard& shard, ImageRange miss, bool fill) {
-  std::shared_ptr<Fill> placeholder;
-  if (fill) {
-    placeholder = std::make_shared<Fill>();
-    placeholder->range = miss;
-    shard.fills.push_back(placeholder);
+void ReadOperation::WaitFor(Fill& fill, ImageRange shared) {
+  core_.counters().Add(Counter::kSharedMisses);
+  if (fill.is_read_ahead) {
+    fill.is_used = true;
+    core_.counters().Add(Counter::kReadAheadUsedBytes, shared.length);
   }
-  requests_.push_back(RequestFor(miss, std::move(placeholder)));
+  fill.waiters.push_back(
+      {.range = shared,
+       .deliver = [this, shared, is_read_ahead = fill.is_read_ahead,
+                   part = AddPart()](const std::byte* bytes,
+                                     absl::Status status) mutable {
+         if (status.ok()) {
+           std::memcpy(Buffer(shared).data(), bytes, shared.length);
+         } else if (is_read_ahead) {
+           // What failed may be a part that nobody had asked for.
+           std::vector<BackingRequest> again;
+           again.push_back(RequestFor(shared, nullptr));
+           core_.backing().Submit(std::move(again), Submission::kQueued);
+           status = absl::OkStatus();
+         }
+         part(std::move(status));
+       }});
+}
+
+bool ReadOperation::AddReadAhead(Shard& shard, ImageRange gap) {
+  for (const auto& fill : shard.fills) {
+    if (fill->range.Overlaps(gap)) return false;
+  }
+  std::shared_ptr<Fill> placeholder = PlaceholderFor(shard, gap);
+  placeholder->is_read_ahead = true;
+  is_read_ahead_ = true;
+  requests_.push_back(RequestFor(gap, std::move(placeholder)));
+  return true;
 }
 
 BackingRequest ReadOperation::RequestFor(ImageRange miss,
@@ -68,7 +111,10 @@ BackingRequest ReadOperation::RequestFor(ImageRange miss,
   request.length = miss.length;
   request.buffers.push_back(Buffer(miss));
   request.done = [self = shared_from_this(), miss,
+                  began = core_.clock().NowNanos(),
                   fill = std::move(fill)](absl::Status status) {
+    self->core_.counters().AddLatency(
+        Timing::kBackingRead, self->core_.clock().NowNanos() - began);
     self->OnRead(miss, fill, std::move(status));
   };
   return request;
@@ -97,9 +143,10 @@ void ReadOperation::OnRead(ImageRange miss, const std::shared_ptr<Fill>& fill,
     absl::MutexLock lock(&shard.mutex);
     fill->arrived = true;
     waiters.swap(fill->waiters);
-    if (!status.ok()) shard.ForgetFill(fill.get());
+    if (!status.ok() || keep_ == Keep::kBypass) shard.ForgetFill(fill.get());
   }
-  const bool fill_cache = fill != nullptr && status.ok();
+  const bool fill_cache =
+      fill != nullptr && status.ok() && keep_ == Keep::kFill;
   std::span<const std::byte> bytes = Buffer(miss);
   for (Fill::Waiter& waiter : waiters) {
     waiter.deliver(bytes.data() + (waiter.range.offset - miss.offset), status);
@@ -124,6 +171,7 @@ void ReadOperation::FillCache(const std::shared_ptr<Fill>& fill,
         WritePayload(core_, KeyKind::kFill, fill->range, bytes, keys);
   }
   if (status.ok()) {
+    if (fill->is_read_ahead && !fill->is_used) MarkReadAhead(core_, keys);
     status = PublishKeys(core_, fill->range, keys, {&fill, 1});
     if (!status.ok()) AbandonPayload(core_, keys);
   }
@@ -151,6 +199,10 @@ void ReadOperation::PartDone(absl::Status status) {
   {
     absl::MutexLock lock(&mutex_);
     first_error = status_;
+  }
+  if (!is_read_ahead_) {
+    core_.counters().AddLatency(Timing::kReadMiss,
+                                core_.clock().NowNanos() - began_);
   }
   done_(std::move(first_error));
 }

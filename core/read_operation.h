@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <vector>
@@ -28,19 +29,29 @@ class ReadOperation : public std::enable_shared_from_this<ReadOperation> {
  public:
   using Done = absl::AnyInvocable<void(absl::Status)>;
 
+  // `began`: nanoseconds of the clock at the request.
   ReadOperation(ImageCore& core, ImageRange range, std::span<std::byte> out,
-                CachedImage::Buffer buffer, Done done)
+                CachedImage::Buffer buffer, int64_t began, Done done)
       : core_(core),
         range_(range),
         out_(out),
         buffer_(buffer),
+        began_(began),
         done_(std::move(done)) {}
+
+  // Whether misses become fills.
+  enum class Keep { kFill, kBypass };
 
   // Adds a range, within one stripe, that the index of `shard` does not hold:
   // parts of it that someone else is reading are waited for, the rest becomes
   // reads of our own, with placeholders. The index must have been asked under
   // the same hold of the lock: a write in between would be undone by the fill.
-  void AddMiss(Shard& shard, ImageRange miss)
+  void AddMiss(Shard& shard, ImageRange miss, Keep keep)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(shard.mutex);
+
+  // The same for a range that nobody has asked for yet; false if someone is
+  // reading a part of it already.
+  bool AddReadAhead(Shard& shard, ImageRange gap)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(shard.mutex);
 
   // Adds a read of something else into our buffer; the callback is to be run
@@ -56,8 +67,8 @@ class ReadOperation : public std::enable_shared_from_this<ReadOperation> {
   void Start();
 
  private:
-  void AddOwnRead(Shard& shard, ImageRange miss, bool fill)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(shard.mutex);
+  // Of someone else, under the lock of its shard.
+  void WaitFor(Fill& fill, ImageRange shared);
   BackingRequest RequestFor(ImageRange miss, std::shared_ptr<Fill> fill);
 
   void OnRead(ImageRange miss, const std::shared_ptr<Fill>& fill,
@@ -71,6 +82,9 @@ class ReadOperation : public std::enable_shared_from_this<ReadOperation> {
   const ImageRange range_;
   const std::span<std::byte> out_;
   const CachedImage::Buffer buffer_;
+  const int64_t began_;
+  Keep keep_ = Keep::kFill;
+  bool is_read_ahead_ = false;
   std::vector<BackingRequest> requests_;
   std::atomic<int> pending_{1};  // the starter counts as one
   absl::Mutex mutex_;

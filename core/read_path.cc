@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
+#include <memory>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -9,10 +11,18 @@
 #include "core/payload_io.h"
 #include "core/publish.h"
 #include "core/read_operation.h"
+#include "core/write_path.h"
 #include "glog/logging.h"
 #include "meta/units.h"
 
 namespace pcachefs {
+namespace {
+
+// Free segments below which nothing is read ahead.
+constexpr uint32_t kRoomForReadAhead = 2;
+constexpr uint64_t kReadAheadPart = 256 * kKiB;
+
+}  // namespace
 
 void ReadPath::Read(ImageRange range, std::span<std::byte> out,
                     CachedImage::Buffer buffer, Done done) {
@@ -52,7 +62,8 @@ void ReadPath::ReadAligned(ImageRange range, std::span<std::byte> out,
                      .range = range,
                      .out = out,
                      .buffer = buffer,
-                     .done = std::move(done)};
+                     .done = std::move(done),
+                     .began = core_.clock().NowNanos()};
   Pieces pieces = Plan(request);
   Account(request);
   for (Piece& piece : pieces) {
@@ -73,19 +84,86 @@ void ReadPath::ReadAligned(ImageRange range, std::span<std::byte> out,
     }
   }
   if (request.operation == nullptr) {
+    core_.counters().AddLatency(Timing::kReadHit,
+                                core_.clock().NowNanos() - request.began);
     request.done(std::move(request.error));
     return;
   }
   if (!request.error.ok()) {
     request.operation->AddPart()(std::move(request.error));
   }
+  if (request.read_ahead.empty()) {
+    request.operation->Start();
+    return;
+  }
+  // Our own read goes first, but its answer may be the end of us.
+  Done hold = request.operation->AddPart();
   request.operation->Start();
+  ReadAhead(request.read_ahead);
+  hold(absl::OkStatus());
+}
+
+void ReadPath::LookAtStream(Request& request) {
+  const uint64_t cutoff = core_.settings().sequential_cutoff();
+  // Nothing is read ahead that would be bypassed, or take what others wait for.
+  const bool has_room = !core_.write_path().has_waiting() &&
+                        core_.space().payload_left() >= kRoomForReadAhead;
+  const uint64_t longest = cutoff != 0 && IsFull()
+                               ? cutoff
+                               : std::numeric_limits<uint64_t>::max();
+  const ReadStreams::Stream stream =
+      streams_.OnMiss(request.range, core_.size(),
+                      has_room ? core_.options().read_ahead : 0, longest);
+  request.is_bypass = stream.length > longest;
+  request.read_ahead = stream.window;
+}
+
+bool ReadPath::IsFull() {
+  // Reclaim keeps the use a little below its threshold.
+  const uint64_t share = core_.space().share();
+  return (core_.space().used() + share / 16 + 1) * 100 >=
+         share * static_cast<uint64_t>(core_.settings().gc_percent());
+}
+
+void ReadPath::ReadAhead(ImageRange window) {
+  core_.counters().Add(Counter::kReadAheads);
+  while (!window.empty()) {
+    // In parts, so that a reader who waits need not wait for all of it.
+    const ImageRange part = {window.offset,
+                             std::min(window.length, kReadAheadPart)};
+    window = {part.end(), window.length - part.length};
+    auto buffer = std::make_shared<AlignedBuffer>(part.length);
+    auto operation = std::make_shared<ReadOperation>(
+        core_, part, buffer->span(), CachedImage::Buffer::kUntilDestroyed,
+        core_.clock().NowNanos(), [buffer](absl::Status) {});
+    ForEachSlice(part, [&](const ShardSlice& slice) {
+      Shard& shard = core_.shards()[slice.shard];
+      absl::MutexLock lock(&shard.mutex);
+      ImageOffset next = slice.offset;
+      const auto add_gap = [&](ImageOffset end)
+                               ABSL_EXCLUSIVE_LOCKS_REQUIRED(shard.mutex) {
+        if (next == end) return;
+        const ImageRange gap = {next, end - next};
+        if (operation->AddReadAhead(shard, gap)) {
+          core_.counters().Add(Counter::kReadAheadBytes, gap.length);
+        }
+      };
+      shard.index.Visit(
+          slice.start, slice.length,
+          [&](const KeyIndex::Piece& found) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+            add_gap(slice.OffsetOf(found.start));
+            next = slice.OffsetOf(found.start + found.length);
+          });
+      add_gap(slice.range().end());
+    });
+    operation->Start();
+  }
 }
 
 ReadOperation& ReadPath::Request::NeedOperation() {
   if (operation == nullptr) {
     operation =
-        std::make_shared<ReadOperation>(core, range, out, buffer,
+        std::make_shared<ReadOperation>(core, range, out, buffer, began,
                                         std::move(done));
   }
   return *operation;
@@ -107,8 +185,12 @@ void ReadPath::PlanSlice(Request& request, const ShardSlice& slice,
   const auto add_miss = [&](ImageOffset end)
                             ABSL_EXCLUSIVE_LOCKS_REQUIRED(shard.mutex) {
     if (next == end) return;
+    if (request.missed == 0) LookAtStream(request);
     request.missed += end - next;
-    request.NeedOperation().AddMiss(shard, {next, end - next});
+    request.NeedOperation().AddMiss(
+        shard, {next, end - next},
+        request.is_bypass ? ReadOperation::Keep::kBypass
+                          : ReadOperation::Keep::kFill);
   };
   shard.index.Visit(slice.start, slice.length,
                     [&](const KeyIndex::Piece& found)
@@ -236,6 +318,10 @@ void ReadPath::Account(const Request& request) {
                : hit == 0  ? Counter::kReadMisses
                            : Counter::kReadPartialHits);
   if (missed > 0) counters.Add(Counter::kReadMissBytes, missed);
+  if (request.is_bypass) {
+    counters.Add(Counter::kBypasses);
+    counters.Add(Counter::kBypassBytes, missed);
+  }
   if (hit > 0) counters.Add(Counter::kReadHitBytes, hit);
 }
 

@@ -5,7 +5,9 @@
 // where nothing is. I/O: copy and verify hits, one batch of backing reads for
 // the misses. commit: answer first, then fill the cache, unless the range was
 // overwritten meanwhile. Readers that miss what another is already reading wait
-// for his bytes.
+// for his bytes. Sequential readers are known by their misses: what they will
+// ask for next is read ahead of them, and what is long does not push everything
+// else out of a full cache (docs/reclaim.md).
 
 #ifndef PCACHEFS_CORE_READ_PATH_H_
 #define PCACHEFS_CORE_READ_PATH_H_
@@ -19,6 +21,7 @@
 #include "absl/status/status.h"
 #include "core/cached_image.h"
 #include "core/image_core.h"
+#include "core/read_streams.h"
 #include "core/shard.h"
 #include "meta/types.h"
 
@@ -57,8 +60,12 @@ class ReadPath {
     std::span<std::byte> out;
     CachedImage::Buffer buffer;
     Done done;
+    int64_t began = 0;  // nanoseconds of the clock
     std::shared_ptr<ReadOperation> operation;
     uint64_t missed = 0;  // bytes
+    // Known from the first miss on.
+    bool is_bypass = false;
+    ImageRange read_ahead;
     absl::Status error;
 
     ReadOperation& NeedOperation();
@@ -76,6 +83,13 @@ class ReadPath {
   void PlanSlice(Request& request, const ShardSlice& slice, Pieces& pieces);
   Piece PieceFor(ImageRange range, PieceSource source);
 
+  // What the first miss of a request says of its reader.
+  void LookAtStream(Request& request);
+  // Whether the next fills would push others out.
+  bool IsFull();
+  // Begins to read what a sequential reader will ask for next.
+  void ReadAhead(ImageRange window);
+
   void CopyPayload(Request& request, Piece piece);
   void FetchPayload(Request& request, Piece piece);
   // For reclaim, which keeps what was hit.
@@ -88,6 +102,7 @@ class ReadPath {
   void Account(const Request& request);
 
   ImageCore& core_;
+  ReadStreams streams_;
 };
 
 }  // namespace pcachefs

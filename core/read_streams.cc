@@ -5,7 +5,8 @@
 namespace pcachefs {
 
 ReadStreams::Stream ReadStreams::OnMiss(ImageRange range, uint64_t image_size,
-                                        uint64_t max_window) {
+                                        uint64_t max_window,
+                                        uint64_t max_length) {
   absl::MutexLock lock(&mutex_);
   Entry& entry = Find(range);
   entry.last_use = ++uses_;
@@ -20,7 +21,10 @@ ReadStreams::Stream ReadStreams::OnMiss(ImageRange range, uint64_t image_size,
   entry.next = end;
   ++entry.reads;
   Stream stream = {.length = entry.length};
-  if (entry.reads < kFirstSequential || max_window == 0) return stream;
+  if (entry.reads < kFirstSequential || max_window == 0 ||
+      entry.length > max_length) {
+    return stream;
+  }
   entry.window = std::min(
       entry.window == 0 ? kFirstWindow : entry.window * 2, max_window);
   // Whole blocks, so that the next one begins with one.

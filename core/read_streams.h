@@ -34,9 +34,11 @@ class ReadStreams {
     ImageRange window;
   };
 
-  // Notes a read of `range` of which some missed. `max_window`: no window is
-  // longer; 0: none.
-  Stream OnMiss(ImageRange range, uint64_t image_size, uint64_t max_window);
+  // Notes a read of `range` of which some missed. No window is longer than
+  // `max_window` (0: none), nor does one begin when the stream is longer than
+  // `max_length`.
+  Stream OnMiss(ImageRange range, uint64_t image_size, uint64_t max_window,
+                uint64_t max_length);
 
  private:
   static constexpr int kStreams = 16;

@@ -40,6 +40,8 @@ struct Fill {
   ImageRange range;        // within one stripe
   bool overwritten = false;  // the cache must not keep these bytes
   bool arrived = false;      // too late to wait for them
+  bool is_read_ahead = false;  // nobody had asked when it was begun
+  bool is_used = false;        // by someone who waited
   std::vector<Waiter> waiters;
 };
 

@@ -18,4 +18,16 @@ const char* Name(HealthState state) {
   return "unknown";
 }
 
+double ImageStatus::Latency::Quantile(double part) const {
+  const double wanted = part * static_cast<double>(count());
+  uint64_t passed = 0;
+  for (int bucket = 0; bucket < kBuckets; ++bucket) {
+    passed += counts[bucket];
+    if (passed > 0 && static_cast<double>(passed) >= wanted) {
+      return Bound(bucket);
+    }
+  }
+  return 0;
+}
+
 }  // namespace pcachefs

@@ -4,7 +4,9 @@
 #ifndef PCACHEFS_CORE_STATUS_H_
 #define PCACHEFS_CORE_STATUS_H_
 
+#include <array>
 #include <cstdint>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -90,6 +92,27 @@ struct ImageStatus {
       return useful == 0 ? 0 : static_cast<double>(payload_bytes) / useful;
     }
   } counters;
+
+  // How long things took, since the start of the daemon: how many took at most
+  // Bound(i) seconds, but more than Bound(i - 1); the last bucket has no bound.
+  struct Latency {
+    static constexpr int kBuckets = 25;
+    static double Bound(int bucket) { return 1e-6 * (uint64_t{1} << bucket); }
+
+    std::array<uint64_t, kBuckets> counts = {};
+    double sum_seconds = 0;
+
+    uint64_t count() const {
+      return std::accumulate(counts.begin(), counts.end(), uint64_t{0});
+    }
+    // At most this long took this part of all, 0 < part <= 1, rounded up to a
+    // bound; 0 if there were none.
+    double Quantile(double part) const;
+  };
+  struct Latencies {
+    Latency read_hit, read_miss, write, flush;  // from request to answer
+    Latency backing_read, backing_write;        // of one backing request
+  } latencies;
 
   // What replay found when the image was attached.
   struct Replay {

@@ -111,8 +111,10 @@ void Writeback::SubmitWrites() {
   for (BackingRequest& request : *requests) {
     const bool is_write =
         request.operation == BackingRequest::Operation::kWrite;
-    request.done = [this, bytes = is_write ? request.length : 0](
-                       absl::Status status) {
+    request.done = [this, bytes = is_write ? request.length : 0,
+                    began = core_.clock().NowNanos()](absl::Status status) {
+      core_.counters().AddLatency(Timing::kBackingWrite,
+                                  core_.clock().NowNanos() - began);
       OnRequestDone(bytes, std::move(status));
     };
   }

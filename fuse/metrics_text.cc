@@ -1,6 +1,7 @@
 #include "fuse/metrics_text.h"
 
 #include <cstdint>
+#include <initializer_list>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -204,6 +205,56 @@ void AddImageCounters(const CacheStatus& cache, std::string& out) {
   }
 }
 
+// One histogram per image and operation, in the format's cumulative form.
+struct TimedOperation {
+  const char* name;
+  ImageStatus::Latency ImageStatus::Latencies::*latency;
+};
+
+void AddHistogram(const CacheStatus& cache, const char* name, const char* help,
+                  std::initializer_list<TimedOperation> operations,
+                  std::string& out) {
+  absl::StrAppend(&out, "# HELP pcachefs_", name, " ", help,
+                  "\n# TYPE pcachefs_", name, " histogram\n");
+  for (const ImageStatus& image : cache.images) {
+    for (const TimedOperation& operation : operations) {
+      const ImageStatus::Latency& latency =
+          image.latencies.*operation.latency;
+      const std::string labels =
+          absl::StrCat(Label("image", image.name), ",",
+                       Label("operation", operation.name));
+      uint64_t count = 0;
+      for (int i = 0; i < ImageStatus::Latency::kBuckets; ++i) {
+        count += latency.counts[i];
+        const bool is_last = i == ImageStatus::Latency::kBuckets - 1;
+        const std::string bound =
+            is_last ? "+Inf" : absl::StrCat(ImageStatus::Latency::Bound(i));
+        absl::StrAppend(&out, "pcachefs_", name, "_bucket{", labels, ",",
+                        Label("le", bound), "} ", count, "\n");
+      }
+      absl::StrAppend(&out, "pcachefs_", name, "_sum{", labels, "} ",
+                      latency.sum_seconds, "\n", "pcachefs_", name, "_count{",
+                      labels, "} ", count, "\n");
+    }
+  }
+}
+
+void AddLatencies(const CacheStatus& cache, std::string& out) {
+  using Latencies = ImageStatus::Latencies;
+  AddHistogram(cache, "request_duration_seconds",
+               "Time from a request to its answer.",
+               {{"read_hit", &Latencies::read_hit},
+                {"read_miss", &Latencies::read_miss},
+                {"write", &Latencies::write},
+                {"flush", &Latencies::flush}},
+               out);
+  AddHistogram(cache, "backing_request_duration_seconds",
+               "Time that the backing device took for a request.",
+               {{"read", &Latencies::backing_read},
+                {"write", &Latencies::backing_write}},
+               out);
+}
+
 }  // namespace
 
 std::string EscapeLabel(absl::string_view value) {
@@ -217,6 +268,7 @@ std::string MetricsText(const CacheStatus& cache, const ServerFacts& server) {
   AddImageGauges(cache, out);
   AddImageStates(cache, out);
   AddImageCounters(cache, out);
+  AddLatencies(cache, out);
   return out;
 }
 

@@ -77,6 +77,23 @@ void AddCounters(const ImageStatus::Counters& c, Json& json) {
   json["cache_errors"] = c.cache_errors;
 }
 
+Json ToJson(const ImageStatus::Latency& latency) {
+  return {{"count", latency.count()},
+          {"sum_seconds", latency.sum_seconds},
+          {"p50_seconds", latency.Quantile(0.5)},
+          {"p99_seconds", latency.Quantile(0.99)},
+          {"p999_seconds", latency.Quantile(0.999)}};
+}
+
+Json ToJson(const ImageStatus::Latencies& latencies) {
+  return {{"read_hit", ToJson(latencies.read_hit)},
+          {"read_miss", ToJson(latencies.read_miss)},
+          {"write", ToJson(latencies.write)},
+          {"flush", ToJson(latencies.flush)},
+          {"backing_read", ToJson(latencies.backing_read)},
+          {"backing_write", ToJson(latencies.backing_write)}};
+}
+
 Json CacheToJson(const CacheStatus& cache) {
   return {{"path", cache.path},
           {"uuid", cache.uuid.ToString()},
@@ -132,6 +149,7 @@ Json ToJson(const ImageStatus& image) {
       {"committed", image.committed.value()},
       {"incarnation", image.incarnation.value()}};
   AddCounters(image.counters, json);
+  json["latency"] = ToJson(image.latencies);
   json["replay"] = ToJson(image.replay);
   return json;
 }

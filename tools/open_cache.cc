@@ -98,8 +98,10 @@ absl::StatusOr<OpenedCache> OpenCache(const Settings& settings, Clock& clock) {
   // What is no cache is refused by name, with the command that makes it one.
   RETURN_IF_ERROR(opened.created ? FormatNew(settings, *opened.device, clock)
                                  : Cache::Inspect(*opened.device));
+  CacheOptions options;
+  options.read_ahead = settings.read_ahead.value_or(options.read_ahead);
   ASSIGN_OR_RETURN(opened.cache,
-                   Cache::Open(*opened.device, CacheOptions(), clock));
+                   Cache::Open(*opened.device, options, clock));
   std::move(remove).Cancel();
   return opened;
 }

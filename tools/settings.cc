@@ -13,6 +13,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "core/options.h"
 #include "fuse/transport.h"
 #include "meta/geometry.h"
 #include "meta/records.h"
@@ -96,6 +97,13 @@ absl::Status SetMaxDirty(absl::string_view value, Settings& settings) {
   return absl::OkStatus();
 }
 
+absl::Status SetReadAhead(absl::string_view value, Settings& settings) {
+  settings.read_ahead = 0;
+  if (value == "0") return absl::OkStatus();
+  ASSIGN_OR_RETURN(settings.read_ahead, ParseSize(value));
+  return CacheOptions{.read_ahead = *settings.read_ahead}.Validate();
+}
+
 absl::Status SetMetricsListen(absl::string_view value, Settings& settings) {
   ASSIGN_OR_RETURN(settings.metrics_listen, ParseMetricsAddress(value));
   return absl::OkStatus();
@@ -150,6 +158,10 @@ const Setting kSettings[] = {
      "most dirty data an image may have: a size, or a part of its share such "
      "as 50% (most of the share)",
      SetMaxDirty},
+    {"read_ahead", "SIZE",
+     "most that is read ahead of a sequential reader at a time, 0 = nothing "
+     "(2M)",
+     SetReadAhead},
     {"metrics_listen", "ADDR",
      "serve Prometheus metrics at 127.0.0.1:PORT, [::1]:PORT, localhost:PORT "
      "or unix:PATH",

@@ -34,6 +34,8 @@ struct Settings {
   uint64_t image_cache_size = 0;  // bytes; 0: an even share
   // Of every image that is attached at the start; nullopt: as recorded.
   std::optional<SizeOrPercent> max_dirty;
+  // Largest window read ahead of sequential readers, bytes; nullopt: default.
+  std::optional<uint64_t> read_ahead;
   bool foreground = false;
   Transport transport = Transport::kAuto;
   int threads = 0;  // 0: by number of processors

@@ -18,6 +18,9 @@ class SystemClock : public Clock {
            absl::FromChrono(
                std::chrono::steady_clock::now().time_since_epoch());
   }
+  int64_t NowNanos() override {
+    return std::chrono::steady_clock::now().time_since_epoch().count();
+  }
   absl::Time WallNow() override { return absl::Now(); }
 };
 

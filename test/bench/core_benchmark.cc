@@ -38,6 +38,9 @@ namespace {
 class SystemTime : public Clock {
  public:
   absl::Time Now() override { return absl::Now(); }
+  int64_t NowNanos() override {
+    return std::chrono::steady_clock::now().time_since_epoch().count();
+  }
   absl::Time WallNow() override { return absl::Now(); }
 };
 

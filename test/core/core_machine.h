@@ -45,7 +45,8 @@ class CoreMachine {
     FakeCacheDevice::Options cache = {.size = 20 * kMiB};
     uint64_t image_size = 8 * kMiB;
     FormatOptions format = {.segment_size = kMiB};
-    CacheOptions cache_options;
+    // Reads just what it is asked for.
+    CacheOptions cache_options = {.read_ahead = 0};
     ImageOptions image;
     CachedImage::Buffer buffer = CachedImage::Buffer::kUntilDestroyed;
   };

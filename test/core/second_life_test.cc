@@ -132,7 +132,7 @@ TEST_F(SecondLifeTest, ReclaimGainsThoughEverythingWasHit) {
   EXPECT_LT(machine().status().cache_used_segs, 7u);
   EXPECT_GT(moved(), 0u);
   const ImageStatus::Counters counters = machine().status().counters;
-  EXPECT_LE(counters.second_life_bytes, 3 * counters.evicted_bytes);
+  EXPECT_LE(counters.second_life_bytes, counters.evicted_bytes + kMiB);
   EXPECT_EQ(counters.payload_bytes,
             counters.write_bytes + counters.second_life_bytes);
   EXPECT_GT(counters.write_amplification(), 1);
@@ -214,41 +214,41 @@ TEST_F(SecondLifeTest, NoRoomForTheCopyIsNoFailure) {
 TEST_F(SecondLifeTest, PowerCutAtAnyInstantOfTheMoveLosesNothing) {
   StartWith(16);
   WriteAndDrain(8);
-  for (uint64_t i = 0; i < 40; ++i) Hit(i * 7 * kBlock, kBlock);
+  for (uint64_t i = 0; i < 25; ++i) Hit(i * 7 * kBlock, kBlock);
+  int changes = 0;
   int starts = 0;
   machine().cache_device().set_hook([&] {
-    for (uint64_t seed = 0; seed < 3; ++seed) {
-      const auto fork = machine().cache_device().Fork();
-      Random random(seed + 3 * starts);
-      fork->CutPower(random);
-      FakeClock clock;
-      const auto cache =
-          Cache::Open(*fork, CacheOptions{.start_threads = false}, clock);
-      ASSERT_THAT(cache, IsOk());
-      ScriptedDisk disk(machine().disk().size());
-      disk.Fill(0, machine().disk().Content(0, machine().disk().size()));
-      const auto image = (*cache)->Attach("vm1", disk.Open(), {});
-      ASSERT_THAT(image, IsOk());
-      std::string bytes(2 * kMiB, '?');
-      bool done = false;
-      (*image)->Read({ImageOffset(0), bytes.size()},
-                     std::as_writable_bytes(std::span(bytes)),
-                     [&](absl::Status status) {
-                       EXPECT_THAT(status, IsOk());
-                       done = true;
-                     });
-      for (int i = 0; i < 100 && !done; ++i) fork->Step();
-      ASSERT_TRUE(done);
-      ASSERT_EQ(bytes, Content(0, bytes.size()));
-    }
+    if (++changes % 2 != 0) return;
+    const auto fork = machine().cache_device().Fork();
+    Random random(starts);
+    fork->CutPower(random);
+    FakeClock clock;
+    const auto cache =
+        Cache::Open(*fork, CacheOptions{.start_threads = false}, clock);
+    ASSERT_THAT(cache, IsOk());
+    ScriptedDisk disk(machine().disk().size());
+    disk.Fill(0, machine().disk().Content(0, machine().disk().size()));
+    const auto image = (*cache)->Attach("vm1", disk.Open(), {});
+    ASSERT_THAT(image, IsOk());
+    std::string bytes(2 * kMiB, '?');
+    bool done = false;
+    (*image)->Read({ImageOffset(0), bytes.size()},
+                   std::as_writable_bytes(std::span(bytes)),
+                   [&](absl::Status status) {
+                     EXPECT_THAT(status, IsOk());
+                     done = true;
+                   });
+    for (int i = 0; i < 100 && !done; ++i) fork->Step();
+    ASSERT_TRUE(done);
+    ASSERT_EQ(bytes, Content(0, bytes.size()));
     ++starts;
   });
 
   ReclaimTo(40);
   machine().cache_device().set_hook(nullptr);
 
-  EXPECT_GT(moved(), 20 * kBlock);
-  EXPECT_GT(starts, 50);
+  EXPECT_EQ(moved(), 25 * kBlock);
+  EXPECT_GT(starts, 15);
 }
 
 }  // namespace

@@ -48,10 +48,39 @@ TEST(MetricsText, EverySampleFollowsItsOwnDeclaration) {
       EXPECT_TRUE(family.starts_with("pcachefs_")) << family;
       EXPECT_TRUE(declared.insert(family).second) << family;
     } else {
-      EXPECT_EQ(line.substr(0, line.find_first_of("{ ")), family) << line;
+      std::string sample = line.substr(0, line.find_first_of("{ "));
+      if (type == "histogram") {
+        EXPECT_TRUE(sample == family + "_bucket" || sample == family + "_sum" ||
+                    sample == family + "_count")
+            << line;
+        continue;
+      }
+      EXPECT_EQ(sample, family) << line;
     }
   }
   EXPECT_GT(declared.size(), 20u);
+}
+
+TEST(MetricsText, HistogramsAreCumulative) {
+  FakeControlTarget target;
+  ImageStatus::Latency& hits = target.status.images[0].latencies.read_hit;
+  hits.counts[0] = 3;
+  hits.counts[2] = 4;
+  hits.counts[ImageStatus::Latency::kBuckets - 1] = 1;
+  hits.sum_seconds = 20.5;
+
+  const std::string text = MetricsText(target.status, target.facts);
+
+  const std::string name = "pcachefs_request_duration_seconds";
+  const std::string labels = "{image=\"vm1\",operation=\"read_hit\"";
+  EXPECT_THAT(text, HasSubstr("# TYPE " + name + " histogram\n"));
+  EXPECT_THAT(text, HasSubstr(name + "_bucket" + labels + ",le=\"1e-06\"} 3\n" +
+                              name + "_bucket" + labels +
+                              ",le=\"2e-06\"} 3\n" + name + "_bucket" +
+                              labels + ",le=\"4e-06\"} 7\n"));
+  EXPECT_THAT(text, HasSubstr(name + "_bucket" + labels + ",le=\"+Inf\"} 8\n" +
+                              name + "_sum" + labels + "} 20.5\n" + name +
+                              "_count" + labels + "} 8\n"));
 }
 
 TEST(MetricsText, LabelsAreEscaped) {

@@ -59,13 +59,20 @@ TEST(Settings, MaxDirtyIsASizeOrAPart) {
   EXPECT_EQ(ReadSettings({{"max_dirty", "25%"}})->max_dirty->Of(400), 100u);
 }
 
+TEST(Settings, ReadAheadMayBeNothing) {
+  EXPECT_EQ(ReadSettings({})->read_ahead, std::nullopt);
+  EXPECT_EQ(ReadSettings({{"read_ahead", "0"}})->read_ahead, 0u);
+  EXPECT_EQ(ReadSettings({{"read_ahead", "1M"}})->read_ahead, 1u << 20);
+}
+
 TEST(Settings, BadValuesAreNamed) {
   const std::pair<const char*, const char*> kBad[] = {
       {"cache", ""},        {"cache_size", "0"},  {"cache_size", "10Q"},
       {"gc_percent", "91"}, {"gc_percent", "-1"}, {"gc_percent", ""},
       {"threads", "0"},     {"threads", "65"},    {"transport", "tcp"},
       {"mode", "fast"},     {"order", "random"},  {"foreground", "perhaps"},
-      {"backing", "vm1"},   {"max_dirty", "0%"}};
+      {"backing", "vm1"},   {"max_dirty", "0%"},
+      {"read_ahead", "1G"}, {"read_ahead", "-1"}};
   for (const auto& [name, value] : kBad) {
     EXPECT_THAT(ReadSettings({{name, value}}),
                 StatusIs(absl::StatusCode::kInvalidArgument,

@@ -63,14 +63,39 @@ constexpr const char* kCounters[] = {"reads",
                                      "backing_write_errors",
                                      "cache_errors"};
 
+constexpr const char* kLatencies[] = {"read_hit",     "read_miss",
+                                      "write",        "flush",
+                                      "backing_read", "backing_write"};
+
 Json CountersOf(const Json& status) {
   Json images = Json::array();
   for (const Json& image : status["images"]) {
     Json counters = {{"name", image["name"]}};
     for (const char* key : kCounters) counters[key] = NumberOf(image, key);
+    counters["write_amplification"] = image.value("write_amplification", 0.0);
+    counters["latency"] = image.value("latency", Json::object());
     images.push_back(std::move(counters));
   }
   return {{"images", std::move(images)}};
+}
+
+std::string LatencyTable(const Json& latencies) {
+  const auto time = [](double seconds) {
+    return absl::FormatDuration(
+        absl::Trunc(absl::Seconds(seconds), absl::Microseconds(1)));
+  };
+  TextTable table({"LATENCY", ">COUNT", ">MEAN", ">P50", ">P99", ">P99.9"});
+  for (const char* key : kLatencies) {
+    const Json latency = latencies.value(key, Json::object());
+    const uint64_t count = NumberOf(latency, "count");
+    const double sum = latency.value("sum_seconds", 0.0);
+    table.AddRow({key, absl::StrCat(count),
+                  time(count == 0 ? 0 : sum / static_cast<double>(count)),
+                  time(latency.value("p50_seconds", 0.0)),
+                  time(latency.value("p99_seconds", 0.0)),
+                  time(latency.value("p999_seconds", 0.0))});
+  }
+  return table.ToString();
 }
 
 void PrintTable(const Json& status) {
@@ -79,7 +104,11 @@ void PrintTable(const Json& status) {
     for (const char* key : kCounters) {
       table.AddRow({key, absl::StrCat(NumberOf(image, key))});
     }
+    table.AddRow({"write_amplification",
+                  absl::StrFormat(
+                      "%.2f", image.value("write_amplification", 0.0))});
     PrintText(table.ToString() + "\n");
+    PrintText(LatencyTable(image.value("latency", Json::object())) + "\n");
   }
 }
 
