@@ -4,6 +4,7 @@
 #include <glog/logging.h>
 
 #include <algorithm>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,7 @@
 #include "tools/commands/check_config.h"
 #include "tools/commands/clear_mount.h"
 #include "tools/commands/command.h"
+#include "tools/commands/doctor.h"
 #include "tools/commands/drain.h"
 #include "tools/commands/dump.h"
 #include "tools/commands/flush.h"
@@ -28,6 +30,7 @@
 #include "tools/commands/status.h"
 #include "tools/commands/stop.h"
 #include "tools/gflags_exit.h"
+#include "tools/help_pages.h"
 #include "tools/version.h"
 
 DECLARE_bool(help);
@@ -55,7 +58,7 @@ std::vector<Command> AllCommands() {
   return {FormatCommand(), ListCommand(),  StatusCommand(), StatsCommand(),
           GetCommand(),    SetCommand(),   FlushCommand(),  DrainCommand(),
           StopCommand(),   CheckCommand(), RepairCommand(), DumpCommand(),
-          CheckConfigCommand(), ClearMountCommand()};
+          CheckConfigCommand(), ClearMountCommand(), DoctorCommand()};
 }
 
 std::string Overview() {
@@ -146,10 +149,21 @@ int ExitCodeOf(const absl::Status& status) {
   return absl::IsInvalidArgument(status) ? kExitUsage : kExitFailure;
 }
 
+// For packages: `pcachectl generate PAGE`, which the overview does not show.
+absl::StatusOr<int> Generate(const std::string& page) {
+  ASSIGN_OR_RETURN(
+      const std::string text,
+      MakeHelpPage(page, {AllCommands(),
+                          {std::begin(kFlags), std::end(kFlags)}}));
+  PrintText(text);
+  return kExitOk;
+}
+
 absl::StatusOr<int> RunVerb(Arguments arguments) {
   if (arguments.words.empty()) {
     return absl::InvalidArgumentError("want a verb; see pcachectl --help");
   }
+  if (arguments.words[0] == "generate") return Generate(arguments.Word(1));
   ASSIGN_OR_RETURN(const Command command, FindCommand(arguments.words[0]));
   arguments.words.erase(arguments.words.begin());
   if (FLAGS_help || FLAGS_helpshort) {
