@@ -126,7 +126,7 @@ bool ReadPath::IsFull() {
 }
 
 void ReadPath::ReadAhead(ImageRange window) {
-  core_.counters().Add(Counter::kReadAheads);
+  uint64_t begun = 0;
   while (!window.empty()) {
     // In parts, so that a reader who waits need not wait for all of it.
     const ImageRange part = {window.offset,
@@ -136,6 +136,7 @@ void ReadPath::ReadAhead(ImageRange window) {
     auto operation = std::make_shared<ReadOperation>(
         core_, part, buffer->span(), CachedImage::Buffer::kUntilDestroyed,
         core_.clock().NowNanos(), [buffer](absl::Status) {});
+    uint64_t bytes = 0;
     ForEachSlice(part, [&](const ShardSlice& slice) {
       Shard& shard = core_.shards()[slice.shard];
       absl::MutexLock lock(&shard.mutex);
@@ -144,9 +145,7 @@ void ReadPath::ReadAhead(ImageRange window) {
                                ABSL_EXCLUSIVE_LOCKS_REQUIRED(shard.mutex) {
         if (next == end) return;
         const ImageRange gap = {next, end - next};
-        if (operation->AddReadAhead(shard, gap)) {
-          core_.counters().Add(Counter::kReadAheadBytes, gap.length);
-        }
+        if (operation->AddReadAhead(shard, gap)) bytes += gap.length;
       };
       shard.index.Visit(
           slice.start, slice.length,
@@ -156,8 +155,12 @@ void ReadPath::ReadAhead(ImageRange window) {
           });
       add_gap(slice.range().end());
     });
-    operation->Start();
+    if (bytes > 0) operation->Start();
+    begun += bytes;
   }
+  if (begun == 0) return;
+  core_.counters().Add(Counter::kReadAheads);
+  core_.counters().Add(Counter::kReadAheadBytes, begun);
 }
 
 ReadOperation& ReadPath::Request::NeedOperation() {

@@ -119,6 +119,18 @@ TEST_F(ReadAheadTest, FailedWindowFailsNobody) {
   EXPECT_EQ(fourth->bytes, std::string(kRead, Letter(3 * kRead)));
 }
 
+TEST_F(ReadAheadTest, WhatIsThereIsNotReadAgain) {
+  StartWith(512 * kKiB);
+  ASSERT_THAT(machine().Write(3 * kRead, std::string(2 * kRead, 'w')), IsOk());
+  machine().disk().ClearHistory();
+
+  for (uint64_t i = 0; i < 3; ++i) Read(i * kRead);
+
+  EXPECT_EQ(machine().disk().history().back(), "read 131072+65536");
+  EXPECT_EQ(counters().read_aheads, 0u);
+  EXPECT_EQ(machine().status().latencies.read_miss.count(), 3u);
+}
+
 TEST_F(ReadAheadTest, WriteIntoTheWindowWins) {
   StartWith(512 * kKiB);
   Read(0);
