@@ -19,6 +19,8 @@
 namespace pcachefs {
 namespace {
 
+// How often, while connecting, `cancelled` is asked at least.
+constexpr absl::Duration kTick = absl::Milliseconds(100);
 // Larger ones make memory for copies and the time of an answer grow, and
 // little else.
 constexpr uint64_t kMaxTransfer = kMiB;
@@ -44,7 +46,7 @@ absl::StatusOr<std::unique_ptr<NbdHandle>> NbdHandle::Connect(
     if (cancelled()) {
       return absl::CancelledError(absl::StrCat(uri.text, ": stopped"));
     }
-    RETURN_IF_ERROR(handle->Poll(wake_fd, left));
+    RETURN_IF_ERROR(handle->Poll(wake_fd, std::min(left, kTick)));
   }
   RETURN_IF_ERROR(handle->ReadLimits());
   return handle;

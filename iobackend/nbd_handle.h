@@ -34,8 +34,8 @@ struct NbdLimits {
 // Thread-compatible.
 class NbdHandle {
  public:
-  // Connects and negotiates until `deadline`, or until `cancelled` says so when
-  // `wake_fd` (-1: none) becomes readable. NotFound: no such export or socket.
+  // Connects and negotiates until `deadline`, or until `cancelled` says so, which
+  // is asked now and then and when `wake_fd` (-1: none) becomes readable. NotFound: no such export or socket.
   // InvalidArgument: a size or block size that cannot be served. Else
   // Unavailable. Messages name the URI and what libnbd says. May wait longer
   // for a name server, which libnbd asks synchronously.

@@ -47,7 +47,8 @@ absl::StatusOr<std::unique_ptr<BackingDevice>> OpenBackingDevice(
   if (IsNbdUri(spec)) {
     return NbdBackingDevice::Open(
         spec, {.read_only = options.read_only,
-               .connections = options.nbd_connections});
+               .connections = options.nbd_connections,
+               .times = {.deadline = options.nbd_timeout}});
   }
   ASSIGN_OR_RETURN(std::unique_ptr<BackingFile> file,
                    BackingFile::Open(spec, {.read_only = options.read_only,

@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "iobackend/backing_device.h"
 #include "iobackend/cache_device.h"
 
@@ -55,7 +56,10 @@ struct BackingDeviceOptions {
   int rings = 0;           // 0: as many as processors, at most 4
   int queue_depth = 128;   // per ring: requests in flight
   bool direct = true;      // O_DIRECT where the device offers it
-  int nbd_connections = 4;  // at most; more than one if the server allows it
+  // Of NBD devices: connections, at most, if the server allows several; and how
+  // long a server may be silent before a request fails.
+  int nbd_connections = 4;
+  absl::Duration nbd_timeout = absl::Seconds(30);
 };
 
 // `spec` is a path (made absolute) to a regular file or block device; symbolic

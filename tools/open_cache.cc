@@ -13,6 +13,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
 #include "core/cache.h"
 #include "core/cached_image.h"
 #include "core/clock.h"
@@ -62,6 +63,8 @@ absl::Status AttachImage(const Settings& settings, const ImageSpec& image,
                          const ImageOptions& options, Cache& cache) {
   BackingDeviceOptions backing_options;
   backing_options.read_only = settings.read_only;
+  backing_options.nbd_connections = settings.nbd_connections;
+  backing_options.nbd_timeout = absl::Seconds(settings.nbd_timeout);
   absl::StatusOr<std::unique_ptr<BackingDevice>> backing =
       OpenBackingDevice(image.spec, backing_options);
   if (!backing.ok()) {

@@ -117,8 +117,8 @@ const Setting kSettings[] = {
      "make a cache file of this size if there is none at PATH",
      [](absl::string_view v, Settings& s) { return SetSize(v, s.cache_size); }},
     {"backing", "NAME=SPEC,...",
-     "images to attach: NAME shows the file or block device SPEC; images that "
-     "the cache knows come back by themselves",
+     "images to attach: NAME shows SPEC, a file, a block device or an NBD URI; "
+     "images that the cache knows come back by themselves",
      SetBacking},
     {"mode", "MODE", "of new images: writeback", SetMode},
     {"order", "ORDER", "of writeback, for new images: strict", SetOrder},
@@ -162,6 +162,16 @@ const Setting kSettings[] = {
      "most that is read ahead of a sequential reader at a time, 0 = nothing "
      "(2M)",
      SetReadAhead},
+    {"nbd_connections", "N",
+     "most connections to an NBD server, if it allows several, 1..16 (4)",
+     [](absl::string_view v, Settings& s) {
+       return SetNumber(v, 1, 16, s.nbd_connections);
+     }},
+    {"nbd_timeout", "SECONDS",
+     "how long an NBD server may be silent before requests fail, 1..3600 (30)",
+     [](absl::string_view v, Settings& s) {
+       return SetNumber(v, 1, 3600, s.nbd_timeout);
+     }},
     {"metrics_listen", "ADDR",
      "serve Prometheus metrics at 127.0.0.1:PORT, [::1]:PORT, localhost:PORT "
      "or unix:PATH",

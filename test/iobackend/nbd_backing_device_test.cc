@@ -3,8 +3,11 @@
 
 #include "iobackend/nbd_backing_device.h"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
+
 #include <atomic>
-#include <filesystem>
+#include <chrono>
 #include <fstream>
 #include <random>
 #include <string>
@@ -273,6 +276,68 @@ TEST_F(NbdBackingDeviceTest, MemoryOfTheServerIsADevice) {
   ASSERT_THAT(Read(512, out), IsOk());
 
   EXPECT_TRUE(SameBytes(out, bytes));
+}
+
+TEST_F(NbdBackingDeviceTest, TlsIsSpokenAndItsOptionsAreNoPartOfTheIdentity) {
+  const std::string keys = directory_.File("keys");
+  std::ofstream(keys) << "alice:" << std::string(64, 'a') << "\n";
+  server_.StartNbdkit({"--tls=require", "--tls-psk=" + keys, "file", file_});
+  const std::string uri = "nbds+unix://alice@/?socket=" +
+                          server_.socket_path() + "&tls-psk-file=";
+
+  auto device = NbdBackingDevice::Open(uri + keys, options_);
+
+  ASSERT_THAT(device, IsOk());
+  EXPECT_EQ((*device)->identity().text,
+            "unix=" + server_.socket_path() + ",export=");
+  auto bytes = Pattern(kMiB, 1);
+  std::vector<std::byte> out(kMiB);
+  EXPECT_THAT(SubmitAndWait(**device, Request(Operation::kWrite, 0, bytes)),
+              IsOk());
+  EXPECT_THAT(SubmitAndWait(**device, Request(Operation::kRead, 0, out)),
+              IsOk());
+  EXPECT_TRUE(SameBytes(out, bytes));
+  device->reset();
+
+  EXPECT_THAT(Open(), StatusIs(absl::StatusCode::kUnavailable,
+                               HasSubstr("TLS")));
+  const std::string wrong = directory_.File("wrong");
+  std::ofstream(wrong) << "alice:" << std::string(64, 'b') << "\n";
+  EXPECT_FALSE(NbdBackingDevice::Open(uri + wrong, options_).ok());
+}
+
+// A port that nobody has for now.
+int FreePort() {
+  const FileDescriptor file(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in address = {};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t length = sizeof(address);
+  auto* const generic = reinterpret_cast<sockaddr*>(&address);
+  EXPECT_EQ(bind(file.get(), generic, length), 0);
+  EXPECT_EQ(getsockname(file.get(), generic, &length), 0);
+  return ntohs(address.sin_port);
+}
+
+TEST_F(NbdBackingDeviceTest, TcpServersAreDevices) {
+  const int port = FreePort();
+  server_.StartTcp(port, {"file", file_});
+  const std::string uri = "nbd://127.0.0.1:" + std::to_string(port) + "/";
+
+  auto device = NbdBackingDevice::Open(uri, options_);
+  for (int i = 0; i < 500 && !device.ok(); ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    device = NbdBackingDevice::Open(uri, options_);
+  }
+
+  ASSERT_THAT(device, IsOk());
+  EXPECT_EQ((*device)->identity().text,
+            "tcp=127.0.0.1:" + std::to_string(port) + ",export=");
+  auto bytes = Pattern(kMiB, 1);
+  EXPECT_THAT(SubmitAndWait(**device, Request(Operation::kWrite, 0, bytes)),
+              IsOk());
+  const std::vector<std::byte> contents = FileContents();
+  EXPECT_TRUE(SameBytes(std::span(contents).first(kMiB), bytes));
 }
 
 TEST_F(NbdBackingDeviceTest, QcowIsADevice) {

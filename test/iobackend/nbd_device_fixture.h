@@ -37,6 +37,12 @@ class Countdown {
     absl::MutexLock lock(&mutex_);
     return count_ == 0;
   }
+  // Until so few requests are left.
+  void WaitUntilLeft(int count) {
+    absl::MutexLock lock(&mutex_);
+    const auto is_reached = [&] { return count_ <= count; };
+    mutex_.Await(absl::Condition(&is_reached));
+  }
   // The first failure, if any.
   absl::Status Wait() {
     absl::MutexLock lock(&mutex_);

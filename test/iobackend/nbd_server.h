@@ -60,6 +60,13 @@ class NbdServer {
     command.insert(command.end(), arguments.begin(), arguments.end());
     Start(std::move(command));
   }
+  // nbdkit on a port of this machine; listens a little later.
+  void StartTcp(int port, const std::vector<std::string>& arguments) {
+    command_ = {"nbdkit", "--foreground", "--exit-with-parent", "--ipaddr",
+                "127.0.0.1", "--port", std::to_string(port)};
+    command_.insert(command_.end(), arguments.begin(), arguments.end());
+    Spawn();
+  }
   // What was started before.
   void Restart() { Start(command_); }
 
@@ -84,6 +91,18 @@ class NbdServer {
   void Start(std::vector<std::string> command) {
     command_ = std::move(command);
     unlink(socket_.c_str());  // of one that was killed
+    ASSERT_NO_FATAL_FAILURE(Spawn());
+    // One that is missing or refuses its arguments ends.
+    while (!ConnectTo(socket_).is_open()) {
+      int status;
+      const bool ended = waitpid(pid_, &status, WNOHANG) != 0;
+      if (ended) pid_ = -1;
+      ASSERT_FALSE(ended) << command_[0] << " does not run";
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+  }
+
+  void Spawn() {
     std::vector<char*> arguments;
     for (std::string& word : command_) arguments.push_back(word.data());
     arguments.push_back(nullptr);
@@ -94,14 +113,6 @@ class NbdServer {
       _exit(127);
     }
     ASSERT_GT(pid_, 0);
-    // One that is missing or refuses its arguments ends.
-    while (!ConnectTo(socket_).is_open()) {
-      int status;
-      const bool ended = waitpid(pid_, &status, WNOHANG) != 0;
-      if (ended) pid_ = -1;
-      ASSERT_FALSE(ended) << command_[0] << " does not run";
-      std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    }
   }
 
   const std::string socket_;

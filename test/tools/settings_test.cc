@@ -40,6 +40,8 @@ TEST(Settings, ReadsEveryKind) {
                                       {"gc_percent", "0"},
                                       {"transport", "dev_fuse"},
                                       {"threads", "4"},
+                                      {"nbd_connections", "2"},
+                                      {"nbd_timeout", "5"},
                                       {"allow_other", "true"},
                                       {"read_only", "1"}});
   ASSERT_THAT(settings, IsOk());
@@ -49,6 +51,8 @@ TEST(Settings, ReadsEveryKind) {
   EXPECT_EQ(settings->gc_percent, 0);
   EXPECT_EQ(settings->transport, Transport::kDevFuse);
   EXPECT_EQ(settings->threads, 4);
+  EXPECT_EQ(settings->nbd_connections, 2);
+  EXPECT_EQ(settings->nbd_timeout, 5);
   EXPECT_TRUE(settings->allow_other);
   EXPECT_TRUE(settings->read_only);
 }
