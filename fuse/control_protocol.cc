@@ -13,11 +13,13 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "core/image_map.h"
 #include "core/status.h"
 #include "fuse/control_target.h"
 #include "fuse/image_setting.h"
 #include "fuse/status_json.h"
 #include "meta/status_macros.h"
+#include "meta/types.h"
 
 namespace pcachefs {
 namespace {
@@ -40,6 +42,15 @@ absl::StatusOr<std::string> ValueMember(const Json& request) {
     return absl::InvalidArgumentError("set: value is missing");
   }
   return found->is_string() ? found->get<std::string>() : ToText(*found);
+}
+
+absl::StatusOr<uint64_t> NumberMember(const Json& request, const char* key) {
+  const auto found = request.find(key);
+  if (found != request.end() && found->is_number_unsigned()) {
+    return found->get<uint64_t>();
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat(key, ": want a number that is not negative"));
 }
 
 bool BooleanMember(const Json& request, const char* key) {
@@ -96,6 +107,8 @@ const std::map<std::string, ControlProtocol::Verb>& ControlProtocol::Verbs() {
       {"flush", &ControlProtocol::Flush},    {"drain", &ControlProtocol::Drain},
       {"operation", &ControlProtocol::Poll}, {"get", &ControlProtocol::Get},
       {"set", &ControlProtocol::Set},        {"stop", &ControlProtocol::Stop},
+      {"explain", &ControlProtocol::Explain},
+      {"map", &ControlProtocol::DrawMap},
   };
   return verbs;
 }
@@ -236,6 +249,43 @@ absl::StatusOr<Json> ControlProtocol::Set(const Json& request) {
   Json answer = Success();
   answer["name"] = name;
   answer["values"] = {{key, setting->get(changed)}};
+  return answer;
+}
+
+absl::StatusOr<Json> ControlProtocol::Explain(const Json& request) {
+  ASSIGN_OR_RETURN(const std::string name, StringMember(request, "name"));
+  ASSIGN_OR_RETURN(const uint64_t offset, NumberMember(request, "offset"));
+  ASSIGN_OR_RETURN(const PlaceInImage place,
+                   target_.Explain(name, ImageOffset(offset)));
+  Json answer = Success();
+  answer["kind"] = Name(place.kind);
+  answer["range_offset"] = place.range.offset.value();
+  answer["range_length"] = place.range.length;
+  if (place.kind != PlaceInImage::Kind::kCached) return answer;
+  answer["dirty"] = place.is_dirty;
+  answer["segment"] = place.position.segment.value();
+  answer["segment_offset"] = place.position.offset.value();
+  answer["generation"] = place.generation.value();
+  answer["checksum"] =
+      place.checksum.ok() ? "ok" : std::string(place.checksum.message());
+  return answer;
+}
+
+absl::StatusOr<Json> ControlProtocol::DrawMap(const Json& request) {
+  ASSIGN_OR_RETURN(const std::string name, StringMember(request, "name"));
+  ASSIGN_OR_RETURN(const uint64_t count, NumberMember(request, "cells"));
+  ASSIGN_OR_RETURN(const ImageStatus image, FindImage(name));
+  ASSIGN_OR_RETURN(const ImageMap map, target_.DrawMap(name, count));
+  Json answer = Success();
+  answer["size"] = image.size;
+  answer["cell_size"] = map.cell_size;
+  answer["cells"] = Json::array();
+  for (const MapCell& cell : map.cells) {
+    answer["cells"].push_back({{"cached", cell.cached_bytes},
+                               {"dirty", cell.dirty_bytes},
+                               {"zero", cell.zero_bytes},
+                               {"lost", cell.lost_bytes}});
+  }
   return answer;
 }
 

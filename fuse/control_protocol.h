@@ -10,6 +10,10 @@
 //   {"verb":"get","name":"vm1","key":"gc_percent"}
 //                              -> {"ok":true,"name":..,"values":{..}}
 //   {"verb":"set","name":"vm1","key":"gc_percent","value":50}
+//   {"verb":"explain","name":"vm1","offset":4096}
+//        -> {"ok":true,"kind":"cached","dirty":true,"segment":..,...}
+//   {"verb":"map","name":"vm1","cells":1024}
+//        -> {"ok":true,"size":..,"cell_size":..,"cells":[{"cached":..},..]}
 //   {"verb":"stop","force":false}            -> {"ok":true,"pid":123}
 //
 // Whatever goes wrong:
@@ -53,7 +57,7 @@ class ControlProtocol {
   // `target` outlives the protocol.
   explicit ControlProtocol(ControlTarget& target) : target_(target) {}
 
-  // May wait for the cache device (set), not for backing devices.
+  // May wait for the cache device (set, explain), not for backing devices.
   ControlAnswer Handle(absl::string_view request);
 
  private:
@@ -69,6 +73,8 @@ class ControlProtocol {
   absl::StatusOr<Json> Poll(const Json& request);
   absl::StatusOr<Json> Get(const Json& request);
   absl::StatusOr<Json> Set(const Json& request);
+  absl::StatusOr<Json> Explain(const Json& request);
+  absl::StatusOr<Json> DrawMap(const Json& request);
   absl::StatusOr<Json> Stop(const Json& request);
 
   // NotFound if `name` is neither empty nor that of an image.

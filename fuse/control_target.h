@@ -4,13 +4,17 @@
 #ifndef PCACHEFS_FUSE_CONTROL_TARGET_H_
 #define PCACHEFS_FUSE_CONTROL_TARGET_H_
 
+#include <cstddef>
 #include <string>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "core/image_settings.h"
+#include "core/image_map.h"
 #include "core/status.h"
 #include "fuse/server_facts.h"
+#include "meta/types.h"
 
 namespace pcachefs {
 
@@ -31,6 +35,12 @@ class ControlTarget {
   // May wait for the cache device.
   virtual absl::Status Change(const std::string& name,
                               const ImageChanges& changes) = 0;
+
+  // For people who ask: core/image_map.h. May wait for the cache device.
+  virtual absl::StatusOr<PlaceInImage> Explain(const std::string& name,
+                                               ImageOffset offset) = 0;
+  virtual absl::StatusOr<ImageMap> DrawMap(const std::string& name,
+                                           size_t cell_count) = 0;
 
   // OK if a stop can begin: with `force` always, else only if no image is open;
   // FailedPrecondition names those that are. BeginStop begins it.

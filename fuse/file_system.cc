@@ -18,11 +18,13 @@
 #include "absl/time/time.h"
 #include "core/cache.h"
 #include "core/cached_image.h"
+#include "core/image_map.h"
 #include "core/status.h"
 #include "fuse/control_attributes.h"
 #include "fuse/control_tree.h"
 #include "fuse/image_directory.h"
 #include "fuse/inode.h"
+#include "meta/types.h"
 #include "meta/units.h"
 
 namespace pcachefs {
@@ -160,6 +162,24 @@ absl::Status FileSystem::Change(const std::string& name,
     return absl::NotFoundError(absl::StrCat("no image '", name, "'"));
   }
   return image->image()->Change(changes);
+}
+
+absl::StatusOr<PlaceInImage> FileSystem::Explain(const std::string& name,
+                                                 ImageOffset offset) {
+  MountedImage* image = directory_.FindImage(name);
+  if (image == nullptr) {
+    return absl::NotFoundError(absl::StrCat("no image '", name, "'"));
+  }
+  return ExplainPlace(*image->image(), offset);
+}
+
+absl::StatusOr<ImageMap> FileSystem::DrawMap(const std::string& name,
+                                             size_t cell_count) {
+  MountedImage* image = directory_.FindImage(name);
+  if (image == nullptr) {
+    return absl::NotFoundError(absl::StrCat("no image '", name, "'"));
+  }
+  return DrawImageMap(*image->image(), cell_count);
 }
 
 absl::Status FileSystem::MayStop(bool force) {

@@ -16,10 +16,12 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "core/cache.h"
 #include "core/cached_image.h"
+#include "core/image_map.h"
 #include "core/status.h"
 #include "fuse/control_target.h"
 #include "fuse/control_tree.h"
@@ -27,6 +29,7 @@
 #include "fuse/image_requests.h"
 #include "fuse/inode.h"
 #include "fuse/server_facts.h"
+#include "meta/types.h"
 
 namespace pcachefs {
 
@@ -56,6 +59,10 @@ class FileSystem : public ControlTarget {
   void Drain(const std::string& name, Done done) override;
   absl::Status Change(const std::string& name,
                       const ImageChanges& changes) override;
+  absl::StatusOr<PlaceInImage> Explain(const std::string& name,
+                                       ImageOffset offset) override;
+  absl::StatusOr<ImageMap> DrawMap(const std::string& name,
+                                   size_t cell_count) override;
   absl::Status MayStop(bool force) override;
   void BeginStop() override;
 

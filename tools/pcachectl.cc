@@ -19,16 +19,19 @@
 #include "tools/commands/doctor.h"
 #include "tools/commands/drain.h"
 #include "tools/commands/dump.h"
+#include "tools/commands/explain.h"
 #include "tools/commands/flush.h"
 #include "tools/commands/format.h"
 #include "tools/commands/get.h"
 #include "tools/commands/list.h"
+#include "tools/commands/map.h"
 #include "tools/commands/output.h"
 #include "tools/commands/repair.h"
 #include "tools/commands/set.h"
 #include "tools/commands/stats.h"
 #include "tools/commands/status.h"
 #include "tools/commands/stop.h"
+#include "tools/commands/top.h"
 #include "tools/gflags_exit.h"
 #include "tools/help_pages.h"
 #include "tools/version.h"
@@ -48,6 +51,8 @@ constexpr CommandFlag kFlags[] = {
     {"quiet", nullptr, "print nothing, answer by the exit code"},
     {"watch", nullptr, "go on, once a second"},
     {"drain", nullptr, "write dirty data back first"},
+    {"output", "FILE", "a picture to write, *.svg"},
+    {"count", "N", "end after so many screens"},
     {"keys", nullptr, "show every key of the log, too"},
     {"dry_run", nullptr, "only say what would be done"},
     {"undo", "FILE", "where to keep what is overwritten (pcachefs-UUID.undo)"},
@@ -58,7 +63,8 @@ std::vector<Command> AllCommands() {
   return {FormatCommand(), ListCommand(),  StatusCommand(), StatsCommand(),
           GetCommand(),    SetCommand(),   FlushCommand(),  DrainCommand(),
           StopCommand(),   CheckCommand(), RepairCommand(), DumpCommand(),
-          CheckConfigCommand(), ClearMountCommand(), DoctorCommand()};
+          CheckConfigCommand(), ClearMountCommand(), DoctorCommand(),
+          ExplainCommand(), MapCommand(), TopCommand()};
 }
 
 std::string Overview() {

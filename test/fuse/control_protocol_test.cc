@@ -6,6 +6,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 #include "fuse/status_json.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -161,6 +162,22 @@ TEST_F(ControlProtocolTest, AStopIsRefusedWhileImagesAreOpen) {
   EXPECT_EQ(Ask(R"({"verb":"stop","force":true})")["pid"], 4711);
   EXPECT_TRUE(begins_stop_);
   EXPECT_THAT(target_.calls, IsEmpty());
+}
+
+TEST_F(ControlProtocolTest, ExplainAndMapAskTheImage) {
+  const Json place = Ask(R"({"verb":"explain","name":"vm1","offset":9})");
+  EXPECT_EQ(place["kind"], "backing");
+  EXPECT_EQ(place["range_offset"], 9);
+  const Json map = Ask(R"({"verb":"map","name":"vm1","cells":3})");
+  EXPECT_EQ(map["cells"].size(), 3u);
+  EXPECT_EQ(map["size"], 1 << 30);
+  for (const char* offset : {"-1", "\"1\"", "null", "1.5"}) {
+    EXPECT_THAT(ErrorOf(absl::StrCat(
+                    R"({"verb":"explain","name":"vm1","offset":)", offset,
+                    "}")),
+                StatusIs(absl::StatusCode::kInvalidArgument))
+        << offset;
+  }
 }
 
 TEST_F(ControlProtocolTest, WhatIsNoRequestIsAnsweredWithAnError) {

@@ -8,10 +8,13 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "core/image_map.h"
 #include "core/status.h"
 #include "fuse/control_target.h"
 #include "fuse/server_facts.h"
+#include "meta/types.h"
 
 namespace pcachefs {
 
@@ -54,6 +57,18 @@ class FakeControlTarget : public ControlTarget {
     ImageStatus& image = status.images[name == "vm2"];
     image.gc_percent = changes.gc_percent.value_or(image.gc_percent);
     return absl::OkStatus();
+  }
+  absl::StatusOr<PlaceInImage> Explain(const std::string& name,
+                                       ImageOffset offset) override {
+    calls.push_back("explain " + name);
+    PlaceInImage place;
+    place.range = {offset, 4096};
+    return place;
+  }
+  absl::StatusOr<ImageMap> DrawMap(const std::string& name,
+                                   size_t cell_count) override {
+    calls.push_back("map " + name);
+    return ImageMap{4096, std::vector<MapCell>(cell_count)};
   }
   absl::Status MayStop(bool force) override {
     return force ? absl::OkStatus()
