@@ -1,4 +1,4 @@
-// Types what docs/recipes.md says: the blocks that are marked as a recipe, word
+// Types what docs/recipes.md and docs/operations.md say: the blocks that are marked as a recipe, word
 // for word, by a shell.
 
 #include <sys/stat.h>
@@ -22,15 +22,17 @@ namespace {
 std::map<std::string, std::string> Recipes() {
   constexpr char kBegin[] = "```sh recipe=";
   std::map<std::string, std::string> recipes;
-  std::ifstream document("docs/recipes.md");
-  std::string line, name;
-  while (std::getline(document, line)) {
-    if (line.rfind(kBegin, 0) == 0) {
-      name = line.substr(sizeof(kBegin) - 1);
-    } else if (line == "```") {
-      name.clear();
-    } else if (!name.empty()) {
-      recipes[name] += line + "\n";
+  for (const char* path : {"docs/recipes.md", "docs/operations.md"}) {
+    std::ifstream document(path);
+    std::string line, name;
+    while (std::getline(document, line)) {
+      if (line.rfind(kBegin, 0) == 0) {
+        name = line.substr(sizeof(kBegin) - 1);
+      } else if (line == "```") {
+        name.clear();
+      } else if (!name.empty()) {
+        recipes[name] += line + "\n";
+      }
     }
   }
   return recipes;
@@ -41,7 +43,7 @@ class RecipesTest : public testing::TestWithParam<std::string> {};
 TEST_P(RecipesTest, Works) {
   ASSERT_THAT(RequirePrograms({"nbdkit", "qemu-img", "qemu-nbd"}), IsOk());
   const auto recipes = Recipes();
-  ASSERT_THAT(recipes, testing::SizeIs(3));
+  ASSERT_THAT(recipes, testing::SizeIs(5));
   ASSERT_TRUE(recipes.contains(GetParam()));
   const ScratchDirectory directory;
   ASSERT_EQ(mkdir(directory.File("mount").c_str(), 0700), 0);
@@ -53,13 +55,14 @@ TEST_P(RecipesTest, Works) {
       RunCommand({"bash", "-exc",
                   "DIR=" + directory.path() + "\nPATH=" +
                       directory_of(PcachefsPath()) + ":" +
-                      directory_of(PcachectlPath()) + ":$PATH\n" +
+                      directory_of(PcachectlPath()) + ":$PATH:/sbin\n" +
                       recipes.at(GetParam())}),
       Succeeds());
 }
 
 INSTANTIATE_TEST_SUITE_P(Documented, RecipesTest,
-                         testing::Values("nbdkit", "readonly", "qemu"),
+                         testing::Values("nbdkit", "readonly", "qemu",
+                                         "loop", "inspect"),
                          [](const auto& info) { return info.param; });
 
 }  // namespace

@@ -37,6 +37,13 @@ class ServiceTest : public testing::Test {
                            << served_.backing() << "\n"
                            << more;
   }
+  // With the programs where they are.
+  std::string Unit() {
+    return absl::StrReplaceAll(
+        ContentOf(std::string(kDist) + "pcachefs@.service"),
+        {{"/usr/bin/pcachefs", PcachefsPath()},
+         {"/usr/bin/pcachectl", PcachectlPath()}});
+  }
   Outcome Ctl(const std::string& verb, const std::string& argument) {
     return RunCommand({PcachectlPath(), verb, argument});
   }
@@ -112,15 +119,29 @@ TEST_F(ServiceTest, ADeadDaemonsMountIsCleared) {
 
 TEST_F(ServiceTest, UnitsAreAsSystemdWantsThem) {
   ASSERT_THAT(RequirePrograms({"systemd-analyze"}), IsOk());
-  const std::string unit = absl::StrReplaceAll(
-      ContentOf(std::string(kDist) + "pcachefs@.service"),
-      {{"/usr/bin/pcachefs", PcachefsPath()},
-       {"/usr/bin/pcachectl", PcachectlPath()}});
-  EXPECT_THAT(unit, HasSubstr("Type=notify"));
+  EXPECT_THAT(Unit(), HasSubstr("Type=notify"));
   const std::string path = served_.directory().File("pcachefs@vm.service");
-  std::ofstream(path) << unit;
+  std::ofstream(path) << Unit();
   const Outcome outcome = RunCommand({"systemd-analyze", "--man=no", "verify",
                                       path});
+  EXPECT_THAT(outcome, Succeeds());
+  EXPECT_EQ(outcome.err, "");
+}
+
+TEST_F(ServiceTest, TheUnitOfTheRecipeFollowsTheService) {
+  ASSERT_THAT(RequirePrograms({"systemd-analyze"}), IsOk());
+  const std::string document = ContentOf("docs/recipes.md");
+  const std::string name = "vm1-loop.service";
+  const std::string fence = "```ini unit=" + name + "\n";
+  const size_t begin = document.find(fence);
+  ASSERT_NE(begin, std::string::npos);
+  const size_t end = document.find("```", begin + fence.size());
+  std::ofstream(served_.directory().File(name))
+      << document.substr(begin + fence.size(), end - begin - fence.size());
+  std::ofstream(served_.directory().File("pcachefs@.service")) << Unit();
+  const Outcome outcome =
+      RunCommand({"systemd-analyze", "--man=no", "verify",
+                  served_.directory().File(name)});
   EXPECT_THAT(outcome, Succeeds());
   EXPECT_EQ(outcome.err, "");
 }
