@@ -124,6 +124,16 @@ absl::StatusOr<CachedImage*> Cache::Attach(
   return core_->Attach(name, std::move(backing), options);
 }
 
+absl::Status Cache::Detach(const std::string& name, DetachKind kind) {
+  return core_->Detach(name, kind);
+}
+
+absl::Status Cache::SetShare(const std::string& name, uint64_t bytes) {
+  return core_->SetShare(name, bytes);
+}
+
+absl::StatusOr<uint32_t> Cache::Grow() { return core_->Grow(); }
+
 uint64_t Cache::unassigned_bytes() const { return core_->unassigned_bytes(); }
 
 CachedImage* Cache::Find(absl::string_view name) {

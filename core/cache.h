@@ -54,8 +54,10 @@ class Cache {
   std::vector<ImageRecord> KnownImages() const;
 
   // Starts serving an image. A known name is replayed after its backing device
-  // was found to be the recorded one, of the recorded size; an unknown name gets a record and an empty log. The pointer is
-  // valid until Detach or Close. Errors: AlreadyExists (name in use, or the
+  // was found to be the recorded one, of the recorded size; an unknown name
+  // gets a record and an empty log. The pointer is valid until Detach or the
+  // end of the Cache. May take long, as all that changes which images there
+  // are; never to be called by a request's `done`. Errors: AlreadyExists (name in use, or the
   // device serves another image), FailedPrecondition (wrong device, both
   // identities named), ResourceExhausted (no free segments or image slots),
   // DataLoss (damaged log, with the place).
@@ -63,9 +65,30 @@ class Cache {
                                       std::unique_ptr<BackingDevice> backing,
                                       const ImageOptions& options);
 
+  // Ends service of an image; all its requests have been answered, and nobody
+  // begins another one. With kRemove and kDiscard its record, segments and
+  // share are free when it returns, on the media too; with kKeepDirty all is
+  // durable and comes back with Attach, but not by itself. A known image that
+  // is not in service can only be removed with kDiscard. Drains that wait are
+  // answered Unavailable. NotFound; FailedPrecondition, then it is served on,
+  // if dirty data is in the way; errors of the cache device: out of service,
+  // and found at the next start as a crash would leave it.
+  absl::Status Detach(const std::string& name, DetachKind kind);
+
+  // Changes a known image's share, durably, to `bytes` rounded up to whole
+  // segments. A smaller one counts at once, and the image gives back what it
+  // uses beyond it as it is written back and reclaimed; until then nobody else
+  // gets it. NotFound; ResourceExhausted if it is not to be had.
+  absl::Status SetShare(const std::string& name, uint64_t bytes);
+
+  // Takes what the cache device has become larger into use; how many segments
+  // that gives, in nobody's share yet. Open does that too.
+  absl::StatusOr<uint32_t> Grow();
+
   // Bytes of segments that no image's share takes.
   uint64_t unassigned_bytes() const;
 
+  // Those in service; valid until they are detached.
   CachedImage* Find(absl::string_view name);
   std::vector<CachedImage*> images();
 

@@ -16,10 +16,21 @@ absl::Status CheckKind(CacheDevice& device) {
         absl::StrCat(device.name(), ": not a pcachefs cache: ", device.size(),
                      " bytes are too small for one"));
   }
+  // One copy that cannot be read does no harm while the other one can.
+  absl::Status failed;
+  int unreadable = 0;
   for (int slot : {0, 1}) {
-    RETURN_IF_ERROR(device.Read(SuperblockOffset(slot), slots[slot]));
+    const absl::Status read = device.Read(SuperblockOffset(slot), slots[slot]);
+    if (read.ok()) continue;
+    failed = read;
+    ++unreadable;
+    slots[slot].fill(std::byte{0});
   }
-  switch (ClassifyDevice(slots[0], slots[1])) {
+  if (unreadable == 2) return failed;
+  const DeviceKind kind = ClassifyDevice(slots[0], slots[1]);
+  // Not to be called blank, and formatted, for a sector that cannot be read.
+  if (unreadable == 1 && kind != DeviceKind::kOurs) return failed;
+  switch (kind) {
     case DeviceKind::kBlank:
       return absl::FailedPreconditionError(absl::StrCat(
           device.name(), ": not a pcachefs cache: it is blank; to make one: "
@@ -36,6 +47,36 @@ absl::Status CheckKind(CacheDevice& device) {
       break;
   }
   return absl::OkStatus();
+}
+
+// As LoadImageRecord; the record of a removed image, of state kNone, too.
+absl::StatusOr<SlotChoice<ImageRecord>> LoadImageSlot(
+    CacheDevice& device, const Geometry& geometry, ImageId id) {
+  absl::StatusOr<SlotChoice<ImageRecord>> record = LoadSlots<ImageRecord>(
+      device, {geometry.image_record(id, 0), geometry.image_record(id, 1)});
+  if (!absl::IsDataLoss(record.status())) return record;
+  // The first version goes to slot 0, and no image is served before the second
+  // one is durable in slot 1: if that is blank nothing was ever in the image.
+  std::array<std::byte, ImageRecord::kSize> second;
+  RETURN_IF_ERROR(device.Read(geometry.image_record(id, 1), second));
+  if (second == std::array<std::byte, ImageRecord::kSize>{}) {
+    return absl::NotFoundError(absl::StrCat(
+        "the making of an image was cut short: ", record.status().message()));
+  }
+  return record;
+}
+
+// Whether the copy of the superblock that was not chosen should be made anew.
+// Not if it cannot be read: that is no better after a store.
+bool NeedsCopy(CacheDevice& device, const SlotChoice<Superblock>& chosen) {
+  std::array<std::byte, Superblock::kSize> other;
+  if (!device.Read(SuperblockOffset(1 - chosen.slot), other).ok()) return false;
+  const auto header = CheckSlot(other, Superblock::kType, Superblock::kSize,
+                                Superblock::kName);
+  const auto superblock = Superblock::DecodeBody(other);
+  return !header.ok() || !superblock.ok() ||
+         superblock->geometry.device_size !=
+             chosen.value.geometry.device_size;
 }
 
 }  // namespace
@@ -60,6 +101,9 @@ absl::StatusOr<DeviceRecords> ReadDeviceRecords(CacheDevice& device) {
                            {geometry.cache_info(0), geometry.cache_info(1)}));
   return DeviceRecords{
       .superblock = superblock.value,
+      .superblock_cursor =
+          SlotCursor(superblock.slot, superblock.update_number),
+      .superblock_needs_copy = NeedsCopy(device, superblock),
       .geometry = geometry,
       .info = std::move(info.value),
       .info_cursor = SlotCursor(info.slot, info.update_number)};
@@ -67,36 +111,35 @@ absl::StatusOr<DeviceRecords> ReadDeviceRecords(CacheDevice& device) {
 
 absl::StatusOr<SlotChoice<ImageRecord>> LoadImageRecord(
     CacheDevice& device, const Geometry& geometry, ImageId id) {
-  absl::StatusOr<SlotChoice<ImageRecord>> record = LoadSlots<ImageRecord>(
-      device, {geometry.image_record(id, 0), geometry.image_record(id, 1)});
-  if (!absl::IsDataLoss(record.status())) return record;
-  // The first version goes to slot 0, and no image is served before the second
-  // one is durable in slot 1: if that is blank nothing was ever in the image.
-  std::array<std::byte, ImageRecord::kSize> second;
-  RETURN_IF_ERROR(device.Read(geometry.image_record(id, 1), second));
-  if (second == std::array<std::byte, ImageRecord::kSize>{}) {
-    return absl::NotFoundError(absl::StrCat(
-        "the making of an image was cut short: ", record.status().message()));
+  absl::StatusOr<SlotChoice<ImageRecord>> record =
+      LoadImageSlot(device, geometry, id);
+  if (record.ok() && record->value.state == ImageState::kNone) {
+    return absl::NotFoundError("the image was removed");
   }
   return record;
 }
 
 absl::StatusOr<std::map<ImageId, KnownImage>> ReadImageTable(
-    CacheDevice& device, const Geometry& geometry) {
+    CacheDevice& device, const Geometry& geometry,
+    std::map<ImageId, SlotCursor>* vacant) {
   std::map<ImageId, KnownImage> known;
   for (uint32_t i = 0; i < geometry.image_slots(); ++i) {
     const ImageId id(i);
     absl::StatusOr<SlotChoice<ImageRecord>> record =
-        LoadImageRecord(device, geometry, id);
+        LoadImageSlot(device, geometry, id);
     if (absl::IsNotFound(record.status())) continue;
     if (!record.ok()) {
       return absl::Status(record.status().code(),
                           absl::StrCat(device.name(), ": image table, slot ",
                                        i, ": ", record.status().message()));
     }
+    const SlotCursor cursor(record->slot, record->update_number);
+    if (record->value.state == ImageState::kNone) {
+      if (vacant != nullptr) vacant->emplace(id, cursor);
+      continue;
+    }
     known.emplace(id, KnownImage{.record = std::move(record->value),
-                                 .cursor = SlotCursor(
-                                     record->slot, record->update_number)});
+                                 .cursor = cursor});
   }
   return known;
 }

@@ -182,15 +182,54 @@ void ImageCore::NoteLost(ImageRange range, const absl::Status& why) {
     absl::MutexLock lock(&mutex_);
     lost_bytes_ += range.length;
   }
-  health_.Set(HealthState::kDegraded, lost_reason());
+  health_.Set(HealthState::kDegraded, lasting_reason());
 }
 
-std::string ImageCore::lost_reason() {
+std::string ImageCore::lasting_reason() {
   absl::MutexLock lock(&mutex_);
-  if (lost_bytes_ == 0) return "";
+  if (lost_bytes_ == 0) return size_problem_;
   return absl::StrCat(lost_bytes_,
                       " bytes of dirty data were lost on the cache device; "
-                      "reads of them answer an error until overwritten");
+                      "reads of them answer an error until overwritten",
+                      size_problem_.empty() ? "" : "; ", size_problem_);
+}
+
+bool ImageCore::SizeStep() {
+  const absl::Time now = clock().Now();
+  if (now < next_size_check_) return false;
+  next_size_check_ = now + options().size_check_interval;
+  absl::Status status = backing_->Refresh();
+  const uint64_t grown = backing_->size();
+  if (status.ok() && grown > kMaxIndexedSize) {
+    status = absl::InvalidArgumentError(
+        absl::StrCat(backing_->spec(), ": has grown to ", grown,
+                     " bytes, want at most ", kMaxIndexedSize));
+  }
+  const uint64_t before = size();
+  const bool grows = status.ok() && grown > before;
+  if (grows) {
+    status = ChangeRecord([grown](ImageRecord& record) {
+      record.size = grown;
+      record.backing.size = grown;
+      return absl::OkStatus();
+    });
+  }
+  if (grows && status.ok()) {
+    size_.store(grown, std::memory_order_release);
+    LOG(INFO) << "image " << name_ << ": has grown from " << before << " to "
+              << grown << " bytes";
+  }
+  bool changed = false;
+  {
+    absl::MutexLock lock(&mutex_);
+    changed = size_problem_ != status.message();
+    size_problem_ = std::string(status.message());
+  }
+  if (changed) {
+    LOG_IF(ERROR, !status.ok()) << "image " << name_ << ": " << status;
+    health_.Set(HealthState::kDegraded, lasting_reason());
+  }
+  return grows && status.ok();
 }
 
 absl::Status ImageCore::ChangeRecord(
@@ -213,6 +252,11 @@ absl::Status ImageCore::ChangeRecord(
 ImageRecord ImageCore::record() {
   absl::MutexLock lock(&mutex_);
   return record_;
+}
+
+SlotCursor ImageCore::record_cursor() {
+  absl::MutexLock lock(&change_mutex_);
+  return record_cursor_;
 }
 
 ImageStatus ImageCore::status() {

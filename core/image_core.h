@@ -109,7 +109,7 @@ class ImageCore {
   ImageId id() const { return id_; }
   const std::string& name() const { return name_; }
   ImageTag tag() const { return tag_; }
-  uint64_t size() const { return size_; }
+  uint64_t size() const { return size_.load(std::memory_order_acquire); }
   bool read_only() const { return read_only_; }
   const LiveSettings& settings() const { return settings_; }
 
@@ -130,17 +130,30 @@ class ImageCore {
   // Zero when nothing is dirty; from notes about a second apart.
   absl::Duration OldestDirtyAge();
 
+  // Follows the size of the backing device: what has been added to it belongs
+  // to the image as soon as the record says so, durably. One caller at a time.
+  // True if it has grown.
+  bool SizeStep();
+
   // A range of dirty data was found bad and is now lost: told in the log and in
   // status until restart (reads of it answer an error also after that).
   void NoteLost(ImageRange range, const absl::Status& why);
-  // Empty if nothing was lost.
-  std::string lost_reason();
+  // Why the image is degraded as long as nothing is done about it: data was
+  // lost, or the backing device has become smaller. Else empty.
+  std::string lasting_reason();
 
   // Changes the image's record durably: `edit` gets a copy and may refuse. One
   // change after the other; errors of the edit and of the cache device.
   absl::Status ChangeRecord(
       absl::FunctionRef<absl::Status(ImageRecord&)> edit);
   ImageRecord record();
+  // Where the next version of the record goes.
+  SlotCursor record_cursor();
+
+  // Whether dirty data is in the cache that the backing device does not have.
+  bool has_dirty_data() {
+    return log_.last_dirty() >= tails_.dirty_tail().sequence;
+  }
 
   ImageStatus status();
   void set_replay(const ImageStatus::Replay& replay) { replay_ = replay; }
@@ -164,7 +177,7 @@ class ImageCore {
   const ImageId id_;
   const std::string name_;
   const ImageTag tag_;
-  const uint64_t size_;
+  std::atomic<uint64_t> size_;
   const bool read_only_;
   std::unique_ptr<BackingDevice> backing_;
   std::function<void()> kick_;
@@ -195,6 +208,8 @@ class ImageCore {
   SequenceNumber proven_ ABSL_GUARDED_BY(mutex_);
   absl::Time last_commit_ ABSL_GUARDED_BY(mutex_);
   uint64_t lost_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::string size_problem_ ABSL_GUARDED_BY(mutex_);
+  absl::Time next_size_check_;  // of the caller of SizeStep
   std::atomic<bool> commit_in_flight_{false};
 
   std::unique_ptr<ReadPath> read_path_;

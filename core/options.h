@@ -32,6 +32,8 @@ struct CacheOptions {
   uint64_t writeback_batch = 16 * kMiB;
   // Most that is read ahead of a sequential reader at a time, bytes; 0: nothing.
   uint64_t read_ahead = 2 * kMiB;
+  // How often images look whether their backing devices have grown.
+  absl::Duration size_check_interval = absl::Seconds(2);
   // False: the caller runs Cache::Step() itself (tests, the simulator).
   bool start_threads = true;
 
@@ -42,10 +44,24 @@ struct ImageOptions {
   CacheMode mode = CacheMode::kWriteback;
   WritebackOrder order = WritebackOrder::kStrict;
   int gc_percent = -1;      // -1: the cache's default
-  uint64_t cache_size = 0;  // bytes, 0: an even share of what is free
+  // Share of the cache of a new image in bytes; 0: an even one. Images whose
+  // share nobody asked for make room for it.
+  uint64_t cache_size = 0;
+  bool is_default_size = false;  // nobody asked for cache_size
   bool read_only = false;   // refuses writes; nothing is written back
+  // Of a known image: this is its backing device from now on, whatever the
+  // record says; it must have the recorded size. For a copy that takes the
+  // place of one that was lost.
+  bool replace_backing = false;
 
   absl::Status Validate() const;
+};
+
+// What becomes of an image that is taken out of service.
+enum class DetachKind {
+  kRemove,     // it is forgotten; refused while it has dirty data
+  kKeepDirty,  // all is kept for the next attach
+  kDiscard,    // it is forgotten, dirty data too
 };
 
 }  // namespace pcachefs

@@ -72,20 +72,83 @@ uint32_t Segment::CountUnused(uint32_t first_block, uint32_t count) const {
 
 SegmentTable::SegmentTable(CacheDevice& device, const Geometry& geometry,
                            Barrier& barrier)
-    : device_(device), geometry_(geometry), barrier_(barrier) {
-  for (uint32_t i = 0; i < geometry_.segment_count(); ++i) {
-    segments_.emplace_back();
+    : device_(device),
+      barrier_(barrier),
+      geometries_{geometry},
+      geometry_(&geometries_.back()),
+      chunks_(DivideRoundingUp(geometry.segment_capacity(), kChunk)) {
+  MakeChunks(geometry.segment_count());
+}
+
+void SegmentTable::MakeChunks(uint32_t segment_count) {
+  for (uint32_t i = 0; i * kChunk < segment_count; ++i) {
+    if (chunks_[i] == nullptr) chunks_[i] = std::make_unique<Segment[]>(kChunk);
+  }
+}
+
+absl::Status SegmentTable::StoreNewRecords(const Geometry& grown) {
+  const uint32_t first = segment_count();
+  const uint32_t count = grown.segment_count() - first;
+  std::vector<std::byte> records(count * kSegmentRecordSize);
+  for (int slot : {0, 1}) {
+    const auto record = EncodeSlot(SegmentRecord{.generation = Generation(1)},
+                                   /*update_number=*/1 + slot);
+    for (size_t at = 0; at < records.size(); at += record.size()) {
+      std::copy(record.begin(), record.end(), records.begin() + at);
+    }
+    RETURN_IF_ERROR(
+        device_.Write(grown.segment_record(SegmentId(first), slot), records));
+  }
+  return absl::OkStatus();
+}
+
+void SegmentTable::Grow(const Geometry& grown) {
+  absl::MutexLock lock(&mutex_);
+  const uint32_t first = segment_count();
+  MakeChunks(grown.segment_count());
+  geometries_.push_back(grown);
+  geometry_.store(&geometries_.back(), std::memory_order_release);
+  for (uint32_t i = first; i < grown.segment_count(); ++i) {
+    Segment& segment = this->segment(SegmentId(i));
+    segment.record_ = {.generation = Generation(1)};
+    segment.cursor_ = SlotCursor(/*newest_slot=*/1, /*update_number=*/2);
+    segment.generation_ = 1;
+    free_.push_back(SegmentId(i));
+  }
+}
+
+std::map<ImageId, uint32_t> SegmentTable::UsedByOwner() {
+  absl::MutexLock lock(&mutex_);
+  std::map<ImageId, uint32_t> used;
+  for (uint32_t i = 0; i < segment_count(); ++i) {
+    const SegmentRecord& record = segment(SegmentId(i)).record_;
+    if (record.use != SegmentUse::kFree) ++used[record.owner];
+  }
+  return used;
+}
+
+void SegmentTable::ReadTable(MediaOffset offset,
+                             std::span<std::byte> table) {
+  if (device_.Read(offset, table).ok()) return;
+  // Sector by sector: a record that cannot be read is as good as a damaged
+  // one, and the other copy may hold it. All ones is no valid record.
+  for (size_t at = 0; at < table.size(); at += kSectorSize) {
+    const auto sector =
+        table.subspan(at, std::min<size_t>(kSectorSize, table.size() - at));
+    if (!device_.Read(offset + at, sector).ok()) {
+      std::fill(sector.begin(), sector.end(), std::byte{0xff});
+    }
   }
 }
 
 absl::Status SegmentTable::Load() {
   std::array<std::vector<std::byte>, 2> tables;
   for (int slot : {0, 1}) {
-    tables[slot].resize(geometry_.segment_table_bytes());
-    RETURN_IF_ERROR(device_.Read(geometry_.segment_table(slot), tables[slot]));
+    tables[slot].resize(geometry().segment_table_bytes());
+    ReadTable(geometry().segment_table(slot), tables[slot]);
   }
   absl::MutexLock lock(&mutex_);
-  for (uint32_t i = 0; i < geometry_.segment_count(); ++i) {
+  for (uint32_t i = 0; i < segment_count(); ++i) {
     const size_t offset = i * kSegmentRecordSize;
     absl::StatusOr<SlotChoice<SegmentRecord>> choice =
         ChooseSlot<SegmentRecord>(
@@ -98,7 +161,7 @@ absl::Status SegmentTable::Load() {
               : choice.status().code(),
           absl::StrCat("segment ", i, ": ", choice.status().message()));
     }
-    Segment& segment = segments_[i];
+    Segment& segment = this->segment(SegmentId(i));
     segment.record_ = choice->value;
     segment.cursor_ = SlotCursor(choice->slot, choice->update_number);
     segment.generation_ = choice->value.generation.value();
@@ -112,8 +175,8 @@ absl::Status SegmentTable::Load() {
 absl::Status SegmentTable::FreeOrphans(
     const std::function<bool(ImageId, ImageTag)>& is_known) {
   absl::MutexLock lock(&mutex_);
-  for (uint32_t i = 0; i < geometry_.segment_count(); ++i) {
-    Segment& segment = segments_[i];
+  for (uint32_t i = 0; i < segment_count(); ++i) {
+    Segment& segment = this->segment(SegmentId(i));
     if (segment.record_.use == SegmentUse::kFree ||
         is_known(segment.record_.owner, segment.record_.image)) {
       continue;
@@ -128,7 +191,7 @@ absl::Status SegmentTable::FreeOrphans(
 
 SegmentRecord SegmentTable::record(SegmentId id) {
   absl::MutexLock lock(&mutex_);
-  return segments_[id.value()].record_;
+  return segment(id).record_;
 }
 
 absl::StatusOr<SegmentId> SegmentTable::Allocate(
@@ -169,8 +232,8 @@ void SegmentTable::Release(std::span<const SegmentId> ids) {
 std::vector<SegmentId> SegmentTable::OwnedBy(ImageId owner, ImageTag image) {
   absl::MutexLock lock(&mutex_);
   std::vector<SegmentId> owned;
-  for (uint32_t i = 0; i < segments_.size(); ++i) {
-    const SegmentRecord& record = segments_[i].record_;
+  for (uint32_t i = 0; i < segment_count(); ++i) {
+    const SegmentRecord& record = segment(SegmentId(i)).record_;
     if (record.use != SegmentUse::kFree && record.owner == owner &&
         record.image == image) {
       owned.push_back(SegmentId(i));
@@ -179,9 +242,19 @@ std::vector<SegmentId> SegmentTable::OwnedBy(ImageId owner, ImageTag image) {
   return owned;
 }
 
+void SegmentTable::Forget(std::span<const SegmentId> ids) {
+  absl::MutexLock lock(&mutex_);
+  for (const SegmentId id : ids) {
+    segment(id).references_ = 0;
+    segment(id).checksums_.reset();
+    segment(id).dirty_.reset();
+    segment(id).marks_.reset();
+  }
+}
+
 void SegmentTable::PreparePayload(SegmentId id) {
   Segment& prepared = segment(id);
-  const uint32_t blocks = geometry_.blocks_per_segment();
+  const uint32_t blocks = geometry().blocks_per_segment();
   prepared.checksums_ = std::make_unique<uint32_t[]>(blocks);
   prepared.dirty_ = std::make_unique<std::atomic<uint64_t>[]>(blocks / 64);
   prepared.marks_ = std::make_unique<Segment::Marks[]>(blocks / 64);

@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <array>
 #include <deque>
+#include <map>
 #include <functional>
 #include <memory>
 #include <span>
@@ -120,7 +121,9 @@ class SegmentTable {
       const std::function<bool(ImageId, ImageTag)>& is_known);
 
   // Requires: id < segment_count.
-  Segment& segment(SegmentId id) { return segments_[id.value()]; }
+  Segment& segment(SegmentId id) {
+    return chunks_[id.value() / kChunk][id.value() % kChunk];
+  }
   SegmentRecord record(SegmentId id);
 
   // Takes a free segment and stores its new use, without a barrier: the commit
@@ -139,24 +142,48 @@ class SegmentTable {
   // Segments that records give to this image: at attach, before replay.
   std::vector<SegmentId> OwnedBy(ImageId owner, ImageTag image);
 
+  // Drops what memory holds of segments whose image is not in service any more
+  // (references, checksums, dirty marks), so that a replay can begin anew.
+  void Forget(std::span<const SegmentId> ids);
+
   // Gives a payload segment its checksum array; once per life.
   void PreparePayload(SegmentId id);
 
   uint32_t free_count();
-  uint32_t segment_count() const { return geometry_.segment_count(); }
-  const Geometry& geometry() const { return geometry_; }
+  // How many segments records give to each owner.
+  std::map<ImageId, uint32_t> UsedByOwner();
+  uint32_t segment_count() const { return geometry().segment_count(); }
+  const Geometry& geometry() const {
+    return *geometry_.load(std::memory_order_acquire);
+  }
+
+  // Two steps of growing to a geometry of the same cache with more segments:
+  // StoreNewRecords writes their records, not yet durable. Grow hands them out;
+  // before that the superblock must tell of them, durably. One caller at a
+  // time.
+  absl::Status StoreNewRecords(const Geometry& grown);
+  void Grow(const Geometry& grown);
 
  private:
+  // Segments stay where they are when more are added, for they are looked up
+  // without a lock: in chunks, in an array that is large enough for ever.
+  static constexpr uint32_t kChunk = 1024;
+
   std::array<MediaOffset, 2> Slots(SegmentId id) const {
-    return {geometry_.segment_record(id, 0), geometry_.segment_record(id, 1)};
+    return {geometry().segment_record(id, 0), geometry().segment_record(id, 1)};
   }
+  void MakeChunks(uint32_t segment_count);
+  // Never fails: what cannot be read becomes no valid record.
+  void ReadTable(MediaOffset offset, std::span<std::byte> table);
   absl::Status StoreLocked(SegmentId id, const SegmentRecord& record)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   CacheDevice& device_;
-  const Geometry geometry_;
   Barrier& barrier_;
-  std::deque<Segment> segments_;
+  // Of all sizes that the cache had; the last one counts.
+  std::deque<Geometry> geometries_;
+  std::atomic<const Geometry*> geometry_;
+  std::vector<std::unique_ptr<Segment[]>> chunks_;
   absl::Mutex mutex_;
   std::deque<SegmentId> free_ ABSL_GUARDED_BY(mutex_);  // oldest first
 };

@@ -122,6 +122,19 @@ struct ImageStatus {
   } replay;
 };
 
+// An image that the cache knows and does not serve.
+struct AbsentImage {
+  std::string name;
+  ImageId id;
+  std::string backing;  // spec
+  uint64_t size = 0;    // bytes
+  CacheMode mode = CacheMode::kWriteback;
+  uint32_t cache_segs = 0;  // share
+  // By wish: it comes back only when it is attached.
+  bool is_detached = false;
+  std::string reason;  // why it is not served
+};
+
 struct CacheStatus {
   std::string path;
   Uuid uuid;
@@ -132,6 +145,7 @@ struct CacheStatus {
   HealthState state = HealthState::kRunning;
   std::string state_reason;
   std::vector<ImageStatus> images;
+  std::vector<AbsentImage> absent;
 };
 
 }  // namespace pcachefs

@@ -241,7 +241,7 @@ void Writeback::Succeed() {
   phase_ = Phase::kIdle;
   retry_at_ = absl::InfinitePast();
   failures_ = 0;
-  if (core_.health().Set(HealthState::kDegraded, core_.lost_reason())) {
+  if (core_.health().Set(HealthState::kDegraded, core_.lasting_reason())) {
     LOG(INFO) << "image " << core_.name() << ": writeback works again";
   }
 }

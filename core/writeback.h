@@ -46,6 +46,9 @@ class Writeback {
   // `done` runs when everything that is dirty now is on the backing device.
   void Drain(Done done);
 
+  // Answers everyone who waits for a drain; true if anyone did.
+  bool FailDrains(const absl::Status& status);
+
   // Starts nothing new; true when nothing is in flight any more.
   bool Stop();
 
@@ -73,7 +76,6 @@ class Writeback {
   void Succeed();
   void OnRequestDone(uint64_t bytes, absl::Status status);
   bool AnswerDrains();
-  bool FailDrains(const absl::Status& status);
 
   ImageCore& core_;
   WritebackPace pace_;

@@ -14,10 +14,13 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "core/image_map.h"
+#include "core/options.h"
 #include "core/status.h"
 #include "fuse/control_target.h"
 #include "fuse/image_setting.h"
 #include "fuse/status_json.h"
+#include "meta/records.h"
+#include "meta/size_parser.h"
 #include "meta/status_macros.h"
 #include "meta/types.h"
 
@@ -58,7 +61,43 @@ bool BooleanMember(const Json& request, const char* key) {
   return found != request.end() && found->is_boolean() && found->get<bool>();
 }
 
+// A size in bytes, as a number or with a letter; 0 if it is not there.
+absl::StatusOr<uint64_t> SizeMember(const Json& request, const char* key) {
+  const auto found = request.find(key);
+  if (found == request.end()) return 0;
+  if (found->is_number_unsigned()) return found->get<uint64_t>();
+  ASSIGN_OR_RETURN(const std::string text, StringMember(request, key));
+  if (text.empty()) return 0;
+  const absl::StatusOr<uint64_t> size = ParseSize(text);
+  if (size.ok()) return size;
+  return absl::InvalidArgumentError(
+      absl::StrCat(key, ": ", size.status().message()));
+}
+
 Json Success() { return {{"ok", true}}; }
+
+Json ListEntry(const ImageStatus& image) {
+  return {{"name", image.name},
+          {"id", image.id.value()},
+          {"size", image.size},
+          {"backing", image.backing},
+          {"mode", Name(image.mode)},
+          {"state", Name(image.state)},
+          {"state_reason", image.state_reason},
+          {"dirty_bytes", image.dirty_bytes}};
+}
+
+// Of an image without a log in memory: what is dirty in it is not known.
+Json ListEntry(const AbsentImage& image) {
+  return {{"name", image.name},
+          {"id", image.id.value()},
+          {"size", image.size},
+          {"backing", image.backing},
+          {"mode", Name(image.mode)},
+          {"state", image.is_detached ? "detached" : "missing"},
+          {"state_reason", image.reason},
+          {"dirty_bytes", nullptr}};
+}
 
 }  // namespace
 
@@ -109,6 +148,9 @@ const std::map<std::string, ControlProtocol::Verb>& ControlProtocol::Verbs() {
       {"set", &ControlProtocol::Set},        {"stop", &ControlProtocol::Stop},
       {"explain", &ControlProtocol::Explain},
       {"map", &ControlProtocol::DrawMap},
+      {"attach", &ControlProtocol::Attach},
+      {"detach", &ControlProtocol::Detach},
+      {"grow", &ControlProtocol::Grow},
   };
   return verbs;
 }
@@ -137,14 +179,12 @@ absl::StatusOr<Json> ControlProtocol::Status(const Json& request) {
 absl::StatusOr<Json> ControlProtocol::List(const Json& /*request*/) {
   Json answer = Success();
   answer["images"] = Json::array();
-  for (const ImageStatus& image : target_.GetStatus().images) {
-    answer["images"].push_back({{"name", image.name},
-                                {"id", image.id.value()},
-                                {"size", image.size},
-                                {"backing", image.backing},
-                                {"mode", pcachefs::Name(image.mode)},
-                                {"state", pcachefs::Name(image.state)},
-                                {"dirty_bytes", image.dirty_bytes}});
+  const CacheStatus status = target_.GetStatus();
+  for (const ImageStatus& image : status.images) {
+    answer["images"].push_back(ListEntry(image));
+  }
+  for (const AbsentImage& image : status.absent) {
+    answer["images"].push_back(ListEntry(image));
   }
   return answer;
 }
@@ -171,11 +211,17 @@ absl::StatusOr<Json> ControlProtocol::Drain(const Json& request) {
 
 absl::StatusOr<std::shared_ptr<ControlProtocol::Operation>>
 ControlProtocol::BeginOperation(const std::string& verb, const Json& request) {
+  ASSIGN_OR_RETURN(const std::string name, StringMember(request, "name"));
+  ASSIGN_OR_RETURN(const uint64_t dirty_bytes, DirtyBytes(name));
+  return Register(verb, name, dirty_bytes);
+}
+
+std::shared_ptr<ControlProtocol::Operation> ControlProtocol::Register(
+    const std::string& verb, const std::string& name, uint64_t dirty_bytes) {
   auto operation = std::make_shared<Operation>();
   operation->verb = verb;
-  ASSIGN_OR_RETURN(operation->name, StringMember(request, "name"));
-  ASSIGN_OR_RETURN(operation->start_dirty_bytes, DirtyBytes(operation->name));
-
+  operation->name = name;
+  operation->start_dirty_bytes = dirty_bytes;
   absl::MutexLock lock(&mutex_);
   operation->id = ++last_operation_;
   operations_[operation->id] = operation;
@@ -286,6 +332,63 @@ absl::StatusOr<Json> ControlProtocol::DrawMap(const Json& request) {
                                {"zero", cell.zero_bytes},
                                {"lost", cell.lost_bytes}});
   }
+  return answer;
+}
+
+absl::StatusOr<Json> ControlProtocol::Attach(const Json& request) {
+  ControlTarget::AttachRequest wanted;
+  ASSIGN_OR_RETURN(wanted.name, StringMember(request, "name"));
+  ASSIGN_OR_RETURN(wanted.spec, StringMember(request, "spec"));
+  ASSIGN_OR_RETURN(const std::string mode, StringMember(request, "mode"));
+  ASSIGN_OR_RETURN(const std::string order, StringMember(request, "order"));
+  ASSIGN_OR_RETURN(wanted.image_cache_size,
+                   SizeMember(request, "image_cache_size"));
+  if (!mode.empty()) {
+    ASSIGN_OR_RETURN(wanted.mode, ParseCacheMode(mode));
+  }
+  if (!order.empty()) {
+    ASSIGN_OR_RETURN(wanted.order, ParseWritebackOrder(order));
+  }
+  RETURN_IF_ERROR(ValidateImageName(wanted.name));
+
+  const auto operation = Register("attach", wanted.name, 0);
+  target_.Attach(wanted, [operation](absl::Status status) {
+    operation->End(std::move(status));
+  });
+  Json answer = Success();
+  answer["operation"] = operation->id;
+  return answer;
+}
+
+absl::StatusOr<Json> ControlProtocol::Detach(const Json& request) {
+  ASSIGN_OR_RETURN(const std::string name, StringMember(request, "name"));
+  ASSIGN_OR_RETURN(const std::string how, StringMember(request, "how"));
+  RETURN_IF_ERROR(ValidateImageName(name));
+  DetachKind kind = DetachKind::kRemove;
+  if (how == "keep_dirty") {
+    kind = DetachKind::kKeepDirty;
+  } else if (how == "discard") {
+    kind = DetachKind::kDiscard;
+  } else if (!how.empty() && how != "drain") {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "detach: how: got '", how, "', want drain, keep_dirty or discard"));
+  }
+  // Not of an image in service only: others can be forgotten.
+  const auto operation =
+      Register("detach", name, DirtyBytes(name).value_or(0));
+  target_.Detach(name, kind, how == "drain", [operation](absl::Status status) {
+    operation->End(std::move(status));
+  });
+  Json answer = Success();
+  answer["operation"] = operation->id;
+  return answer;
+}
+
+absl::StatusOr<Json> ControlProtocol::Grow(const Json& /*request*/) {
+  ASSIGN_OR_RETURN(const uint32_t added, target_.Grow());
+  Json answer = Success();
+  answer["segments"] = target_.GetStatus().segments;
+  answer["added"] = added;
   return answer;
 }
 

@@ -14,6 +14,12 @@
 //        -> {"ok":true,"kind":"cached","dirty":true,"segment":..,...}
 //   {"verb":"map","name":"vm1","cells":1024}
 //        -> {"ok":true,"size":..,"cell_size":..,"cells":[{"cached":..},..]}
+//   {"verb":"attach","name":"vm2","spec":"/dev/vg0/vm2","mode":"writeback",
+//        "order":"strict","image_cache_size":"10G"}
+//                              -> {"ok":true,"operation":9}
+//   {"verb":"detach","name":"vm2","how":"drain"}   or "keep_dirty", "discard";
+//                              -> {"ok":true,"operation":10}
+//   {"verb":"grow"}             -> {"ok":true,"segments":80,"added":16}
 //   {"verb":"stop","force":false}            -> {"ok":true,"pid":123}
 //
 // Whatever goes wrong:
@@ -75,13 +81,20 @@ class ControlProtocol {
   absl::StatusOr<Json> Set(const Json& request);
   absl::StatusOr<Json> Explain(const Json& request);
   absl::StatusOr<Json> DrawMap(const Json& request);
+  absl::StatusOr<Json> Attach(const Json& request);
+  absl::StatusOr<Json> Detach(const Json& request);
+  absl::StatusOr<Json> Grow(const Json& request);
   absl::StatusOr<Json> Stop(const Json& request);
 
   // NotFound if `name` is neither empty nor that of an image.
   absl::StatusOr<uint64_t> DirtyBytes(const std::string& name);
   absl::StatusOr<ImageStatus> FindImage(const std::string& name);
+  // Of an image in service, or all.
   absl::StatusOr<std::shared_ptr<Operation>> BeginOperation(
       const std::string& verb, const Json& request);
+  std::shared_ptr<Operation> Register(const std::string& verb,
+                                      const std::string& name,
+                                      uint64_t dirty_bytes);
 
   ControlTarget& target_;
   absl::Mutex mutex_;

@@ -5,6 +5,8 @@
 #define PCACHEFS_FUSE_CONTROL_TARGET_H_
 
 #include <cstddef>
+#include <cstdint>
+#include <optional>
 #include <string>
 
 #include "absl/functional/any_invocable.h"
@@ -12,8 +14,10 @@
 #include "absl/status/statusor.h"
 #include "core/image_settings.h"
 #include "core/image_map.h"
+#include "core/options.h"
 #include "core/status.h"
 #include "fuse/server_facts.h"
+#include "meta/records.h"
 #include "meta/types.h"
 
 namespace pcachefs {
@@ -41,6 +45,26 @@ class ControlTarget {
                                                ImageOffset offset) = 0;
   virtual absl::StatusOr<ImageMap> DrawMap(const std::string& name,
                                            size_t cell_count) = 0;
+
+  // A spec that is empty is the one recorded. What is not given is as the
+  // daemon's flags say for new images; known ones keep what they have, and
+  // refuse to be given another.
+  struct AttachRequest {
+    std::string name;
+    std::string spec;
+    std::optional<CacheMode> mode;
+    std::optional<WritebackOrder> order;
+    uint64_t image_cache_size = 0;  // bytes; 0: what is free
+  };
+  virtual void Attach(const AttachRequest& request, Done done) = 0;
+  // Refused while the image is open. `drain`: writes dirty data back first.
+  virtual void Detach(const std::string& name, DetachKind kind, bool drain,
+                      Done done) = 0;
+
+  // How much of the cache an image may use. May wait for the cache device.
+  virtual absl::Status SetShare(const std::string& name, uint64_t bytes) = 0;
+  // Takes what the cache device has become larger into use; how many segments.
+  virtual absl::StatusOr<uint32_t> Grow() = 0;
 
   // OK if a stop can begin: with `force` always, else only if no image is open;
   // FailedPrecondition names those that are. BeginStop begins it.

@@ -55,15 +55,15 @@ class Gathering {
   absl::Status status_ ABSL_GUARDED_BY(mutex_);
 };
 
-void FillImageAttributes(MountedImage& mounted, struct stat& attributes) {
-  const Ownership ownership = mounted.ownership();
+void FillImageAttributes(const ImageUse& image, struct stat& attributes) {
+  const Ownership ownership = image.mounted().ownership();
   attributes.st_mode = S_IFREG | ownership.permissions;
   attributes.st_nlink = 1;
   attributes.st_uid = ownership.uid;
   attributes.st_gid = ownership.gid;
-  attributes.st_size = static_cast<off_t>(mounted.image()->size());
+  attributes.st_size = static_cast<off_t>(image->size());
   attributes.st_blocks =
-      static_cast<blkcnt_t>(mounted.image()->allocated_bytes() / kSectorSize);
+      static_cast<blkcnt_t>(image->allocated_bytes() / kSectorSize);
   attributes.st_atim = absl::ToTimespec(ownership.access_time);
   attributes.st_mtim = absl::ToTimespec(ownership.modification_time);
   attributes.st_ctim = attributes.st_mtim;
@@ -71,16 +71,19 @@ void FillImageAttributes(MountedImage& mounted, struct stat& attributes) {
 
 }  // namespace
 
-FileSystem::FileSystem(Cache& cache, absl::AnyInvocable<ServerFacts()> facts,
+FileSystem::FileSystem(Cache& cache, BackingSource source,
+                       absl::AnyInvocable<ServerFacts()> facts,
                        absl::AnyInvocable<void()> begin_stop)
     : cache_(cache),
       facts_(std::move(facts)),
       begin_stop_(std::move(begin_stop)),
       directory_(CacheAttributeNames(), ImageAttributeNames()),
+      manager_(cache, directory_, std::move(source)),
       control_tree_(*this) {}
 
-absl::Status FileSystem::AddImage(CachedImage& image) {
-  return directory_.Add(image.name(), image.id(), &image, OwnershipNow());
+void FileSystem::NoteAbsent(const std::string& name, const absl::Status& why) {
+  absl::MutexLock lock(&absent_mutex_);
+  absent_reasons_[name] = std::string(why.message());
 }
 
 absl::StatusOr<struct stat> FileSystem::Attributes(Inode inode) {
@@ -92,9 +95,9 @@ absl::StatusOr<struct stat> FileSystem::Attributes(Inode inode) {
   attributes.st_ino = inode;
   attributes.st_blksize = kBlockSize;
   if (node.kind == NodeKind::kImage) {
-    MountedImage* image = directory_.FindImage(node.image);
-    if (image == nullptr) return absl::NotFoundError("the image has gone");
-    FillImageAttributes(*image, attributes);
+    const ImageUse image(directory_.FindImage(node.image));
+    if (!image) return absl::NotFoundError("the image has gone");
+    FillImageAttributes(image, attributes);
     return attributes;
   }
   attributes.st_uid = getuid();
@@ -115,13 +118,24 @@ absl::StatusOr<struct stat> FileSystem::Attributes(Inode inode) {
 
 uint64_t FileSystem::TotalSize() {
   uint64_t sum = 0;
-  for (const MountedImage* image : directory_.images()) {
-    sum += image->image()->size();
+  for (MountedImage* mounted : directory_.images()) {
+    const ImageUse image(mounted);
+    if (image) sum += image->size();
   }
   return sum;
 }
 
-CacheStatus FileSystem::GetStatus() { return cache_.status(); }
+CacheStatus FileSystem::GetStatus() {
+  CacheStatus status = cache_.status();
+  absl::MutexLock lock(&absent_mutex_);
+  for (AbsentImage& image : status.absent) {
+    const auto reason = absent_reasons_.find(image.name);
+    if (!image.is_detached && reason != absent_reasons_.end()) {
+      image.reason = reason->second;
+    }
+  }
+  return status;
+}
 
 ServerFacts FileSystem::GetFacts() {
   absl::MutexLock lock(&facts_mutex_);
@@ -148,8 +162,13 @@ void FileSystem::ForImages(const std::string& name, ImageOperation operation,
     return done(absl::NotFoundError(absl::StrCat("no image '", name, "'")));
   }
   auto gathering = std::make_shared<Gathering>(images.size(), std::move(done));
-  for (MountedImage* image : images) {
-    (image->image()->*operation)([gathering](absl::Status status) {
+  for (MountedImage* mounted : images) {
+    const ImageUse image(mounted);
+    if (!image) {
+      gathering->End(absl::OkStatus());  // gone, with nothing left to do
+      continue;
+    }
+    ((*image).*operation)([gathering](absl::Status status) {
       gathering->End(std::move(status));
     });
   }
@@ -157,29 +176,38 @@ void FileSystem::ForImages(const std::string& name, ImageOperation operation,
 
 absl::Status FileSystem::Change(const std::string& name,
                                 const ImageChanges& changes) {
-  MountedImage* image = directory_.FindImage(name);
-  if (image == nullptr) {
+  const ImageUse image(directory_.FindImage(name));
+  if (!image) {
     return absl::NotFoundError(absl::StrCat("no image '", name, "'"));
   }
-  return image->image()->Change(changes);
+  return image->Change(changes);
+}
+
+void FileSystem::Attach(const AttachRequest& request, Done done) {
+  manager_.Attach(request, std::move(done));
+}
+
+void FileSystem::Detach(const std::string& name, DetachKind kind, bool drain,
+                        Done done) {
+  manager_.Detach(name, kind, drain, std::move(done));
 }
 
 absl::StatusOr<PlaceInImage> FileSystem::Explain(const std::string& name,
                                                  ImageOffset offset) {
-  MountedImage* image = directory_.FindImage(name);
-  if (image == nullptr) {
+  const ImageUse image(directory_.FindImage(name));
+  if (!image) {
     return absl::NotFoundError(absl::StrCat("no image '", name, "'"));
   }
-  return ExplainPlace(*image->image(), offset);
+  return ExplainPlace(*image, offset);
 }
 
 absl::StatusOr<ImageMap> FileSystem::DrawMap(const std::string& name,
                                              size_t cell_count) {
-  MountedImage* image = directory_.FindImage(name);
-  if (image == nullptr) {
+  const ImageUse image(directory_.FindImage(name));
+  if (!image) {
     return absl::NotFoundError(absl::StrCat("no image '", name, "'"));
   }
-  return DrawImageMap(*image->image(), cell_count);
+  return DrawImageMap(*image, cell_count);
 }
 
 absl::Status FileSystem::MayStop(bool force) {
@@ -197,13 +225,6 @@ absl::Status FileSystem::MayStop(bool force) {
 void FileSystem::BeginStop() {
   absl::MutexLock lock(&stop_mutex_);
   begin_stop_();
-}
-
-Ownership FileSystem::OwnershipNow() const {
-  return {.uid = getuid(),
-          .gid = getgid(),
-          .access_time = start_,
-          .modification_time = start_};
 }
 
 }  // namespace pcachefs

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include <atomic>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -26,6 +27,7 @@
 #include "fuse/control_target.h"
 #include "fuse/control_tree.h"
 #include "fuse/image_directory.h"
+#include "fuse/image_manager.h"
 #include "fuse/image_requests.h"
 #include "fuse/inode.h"
 #include "fuse/server_facts.h"
@@ -38,11 +40,14 @@ class FileSystem : public ControlTarget {
   // `facts` is asked for every status; `begin_stop` is called when somebody
   // wants the daemon to stop, possibly more than once, on a thread that serves
   // the mount: it must not wait for the stop.
-  FileSystem(Cache& cache, absl::AnyInvocable<ServerFacts()> facts,
+  FileSystem(Cache& cache, BackingSource source,
+             absl::AnyInvocable<ServerFacts()> facts,
              absl::AnyInvocable<void()> begin_stop);
 
   // Shows an attached image.
-  absl::Status AddImage(CachedImage& image);
+  absl::Status AddImage(CachedImage& image) { return manager_.Show(image); }
+  // Why an image that the cache knows is not served.
+  void NoteAbsent(const std::string& name, const absl::Status& why);
 
   ImageDirectory& directory() { return directory_; }
   ControlTree& control_tree() { return control_tree_; }
@@ -63,6 +68,13 @@ class FileSystem : public ControlTarget {
                                        ImageOffset offset) override;
   absl::StatusOr<ImageMap> DrawMap(const std::string& name,
                                    size_t cell_count) override;
+  void Attach(const AttachRequest& request, Done done) override;
+  void Detach(const std::string& name, DetachKind kind, bool drain,
+              Done done) override;
+  absl::Status SetShare(const std::string& name, uint64_t bytes) override {
+    return cache_.SetShare(name, bytes);
+  }
+  absl::StatusOr<uint32_t> Grow() override { return cache_.Grow(); }
   absl::Status MayStop(bool force) override;
   void BeginStop() override;
 
@@ -71,7 +83,6 @@ class FileSystem : public ControlTarget {
 
   // Calls it on one image, or on all.
   void ForImages(const std::string& name, ImageOperation operation, Done done);
-  Ownership OwnershipNow() const;
 
   Cache& cache_;
   absl::Mutex facts_mutex_;
@@ -81,6 +92,10 @@ class FileSystem : public ControlTarget {
   const absl::Time start_ = absl::Now();
   ImageDirectory directory_;
   ImageRequests image_requests_;
+  absl::Mutex absent_mutex_;
+  std::map<std::string, std::string> absent_reasons_
+      ABSL_GUARDED_BY(absent_mutex_);
+  ImageManager manager_;
   ControlTree control_tree_;
 };
 

@@ -38,11 +38,17 @@ FileSystem& FileSystemOf(const FuseReply& reply) {
   return *static_cast<FileSystem*>(reply.connection().file_system);
 }
 
-// The image behind an inode, nullptr for everything else.
-MountedImage* FindImage(FileSystem& fs, fuse_ino_t inode) {
+// The image behind an inode, none for everything else. It stays in service
+// until the handler returns, and then as long as it is open.
+ImageUse UseImage(FileSystem& fs, fuse_ino_t inode) {
   const Node node = NodeOf(inode);
-  return node.kind == NodeKind::kImage ? fs.directory().FindImage(node.image)
-                                       : nullptr;
+  return ImageUse(node.kind == NodeKind::kImage
+                      ? fs.directory().FindImage(node.image)
+                      : nullptr);
+}
+
+bool IsImage(fuse_ino_t inode) {
+  return NodeOf(inode).kind == NodeKind::kImage;
 }
 
 // Answers in place of the handler when the mount is going away.
@@ -111,12 +117,12 @@ void SetAttributes(fuse_req_t request, fuse_ino_t inode, struct stat* wanted,
                    int mask, fuse_file_info*) {
   FuseReply reply(request);
   FileSystem& fs = FileSystemOf(reply);
-  if (MountedImage* image = FindImage(fs, inode)) {
+  if (const ImageUse image = UseImage(fs, inode)) {
     const bool resizes =
         (mask & FUSE_SET_ATTR_SIZE) &&
-        static_cast<uint64_t>(wanted->st_size) != image->image()->size();
+        static_cast<uint64_t>(wanted->st_size) != image->size();
     if (resizes) return reply.Error(EPERM);  // its backing device decides
-    ApplyOwnership(*wanted, mask, *image);
+    ApplyOwnership(*wanted, mask, image.mounted());
   } else if (mask &
              (FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)) {
     return reply.Error(EPERM);
@@ -143,16 +149,16 @@ void Open(fuse_req_t request, fuse_ino_t inode, fuse_file_info* info) {
   FuseReply reply(request);
   if (RefuseIfStopping(reply)) return;
   FileSystem& fs = FileSystemOf(reply);
-  MountedImage* image = FindImage(fs, inode);
-  if (image == nullptr) {
+  if (!IsImage(inode)) {
     return OpenControlFile(fs, inode, info, std::move(reply));
   }
+  const ImageUse image = UseImage(fs, inode);
+  if (!image) return reply.Error(ENOENT);
   // The mount itself stays writable: its control file is.
-  if (image->image()->read_only() &&
-      (info->flags & O_ACCMODE) != O_RDONLY) {
+  if (image->read_only() && (info->flags & O_ACCMODE) != O_RDONLY) {
     return reply.Error(EROFS);
   }
-  image->AddOpen();
+  if (!image.mounted().AddOpen()) return reply.Error(EBUSY);
   info->fh = 0;         // the inode says it all, also to a restarted daemon
   info->direct_io = 1;  // every byte would be in memory twice otherwise
   info->noflush = 1;    // closing promises nothing
@@ -162,8 +168,8 @@ void Open(fuse_req_t request, fuse_ino_t inode, fuse_file_info* info) {
 void Release(fuse_req_t request, fuse_ino_t inode, fuse_file_info* info) {
   FuseReply reply(request);
   FileSystem& fs = FileSystemOf(reply);
-  if (MountedImage* image = FindImage(fs, inode)) {
-    image->RemoveOpen();
+  if (const ImageUse image = UseImage(fs, inode)) {
+    image.mounted().RemoveOpen();
   } else {
     fs.control_tree().Release(info->fh);
   }
@@ -175,9 +181,8 @@ void Read(fuse_req_t request, fuse_ino_t inode, size_t size, off_t offset,
   FuseReply reply(request);
   if (RefuseIfStopping(reply)) return;
   FileSystem& fs = FileSystemOf(reply);
-  if (MountedImage* image = FindImage(fs, inode)) {
-    return fs.image_requests().Read(*image->image(), offset, size,
-                                    std::move(reply));
+  if (const ImageUse image = UseImage(fs, inode)) {
+    return fs.image_requests().Read(*image, offset, size, std::move(reply));
   }
   fs.control_tree().Read(info->fh, offset, size, std::move(reply));
 }
@@ -187,9 +192,9 @@ void Write(fuse_req_t request, fuse_ino_t inode, const char* bytes, size_t size,
   FuseReply reply(request);
   if (RefuseIfStopping(reply)) return;
   FileSystem& fs = FileSystemOf(reply);
-  if (MountedImage* image = FindImage(fs, inode)) {
+  if (const ImageUse image = UseImage(fs, inode)) {
     return fs.image_requests().Write(
-        *image->image(), offset,
+        *image, offset,
         {reinterpret_cast<const std::byte*>(bytes), size}, std::move(reply));
   }
   fs.control_tree().Write(info->fh, absl::string_view(bytes, size),
@@ -206,9 +211,9 @@ void Fsync(fuse_req_t request, fuse_ino_t inode, int /*data_only*/,
   FuseReply reply(request);
   if (RefuseIfStopping(reply)) return;
   FileSystem& fs = FileSystemOf(reply);
-  MountedImage* image = FindImage(fs, inode);
-  if (image == nullptr) return reply.Ok();
-  fs.image_requests().Flush(*image->image(), std::move(reply));
+  const ImageUse image = UseImage(fs, inode);
+  if (!image) return reply.Ok();
+  fs.image_requests().Flush(*image, std::move(reply));
 }
 
 void Fallocate(fuse_req_t request, fuse_ino_t inode, int mode, off_t offset,
@@ -216,9 +221,9 @@ void Fallocate(fuse_req_t request, fuse_ino_t inode, int mode, off_t offset,
   FuseReply reply(request);
   if (RefuseIfStopping(reply)) return;
   FileSystem& fs = FileSystemOf(reply);
-  MountedImage* image = FindImage(fs, inode);
-  if (image == nullptr) return reply.Error(EOPNOTSUPP);
-  fs.image_requests().Fallocate(*image->image(), mode, offset, length,
+  const ImageUse image = UseImage(fs, inode);
+  if (!image) return reply.Error(EOPNOTSUPP);
+  fs.image_requests().Fallocate(*image, mode, offset, length,
                                 std::move(reply));
 }
 
@@ -227,9 +232,9 @@ void Seek(fuse_req_t request, fuse_ino_t inode, off_t offset, int whence,
   FuseReply reply(request);
   if (RefuseIfStopping(reply)) return;
   FileSystem& fs = FileSystemOf(reply);
-  MountedImage* image = FindImage(fs, inode);
-  if (image == nullptr) return reply.Error(EINVAL);
-  fs.image_requests().Seek(*image->image(), offset, whence, std::move(reply));
+  const ImageUse image = UseImage(fs, inode);
+  if (!image) return reply.Error(EINVAL);
+  fs.image_requests().Seek(*image, offset, whence, std::move(reply));
 }
 
 // A directory is listed anew for every request; it is short, and offsets are

@@ -42,6 +42,49 @@ std::vector<DirectoryEntry> ListAttributes(
 
 }  // namespace
 
+bool MountedImage::AddOpen() {
+  ++open_count_;
+  if (!is_leaving_) return true;
+  --open_count_;
+  return false;
+}
+
+absl::Status MountedImage::BeginLeaving() {
+  if (is_leaving_.exchange(true)) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("image ", name_, ": is being detached already"));
+  }
+  const int open_count = open_count_;
+  if (open_count == 0) return absl::OkStatus();
+  is_leaving_ = false;
+  return absl::FailedPreconditionError(absl::StrCat(
+      "image ", name_, ": is open ", open_count,
+      open_count == 1 ? " time" : " times",
+      " (a loop device counts as one); unmount or close what uses it first"));
+}
+
+void MountedImage::Retire() {
+  is_retired_ = true;
+  uses_.WaitUntilNone(absl::InfiniteDuration());
+}
+
+void MountedImage::Stay() {
+  is_retired_ = false;
+  is_leaving_ = false;
+}
+
+ImageUse::ImageUse(MountedImage* mounted) : mounted_(mounted) {
+  if (mounted_ == nullptr) return;
+  mounted_->uses_.Begin();
+  if (!mounted_->is_retired_) return;
+  mounted_->uses_.End();
+  mounted_ = nullptr;
+}
+
+ImageUse::~ImageUse() {
+  if (mounted_ != nullptr) mounted_->uses_.End();
+}
+
 ImageDirectory::ImageDirectory(std::vector<std::string> cache_attributes,
                                std::vector<std::string> image_attributes)
     : cache_attributes_(std::move(cache_attributes)),
@@ -76,11 +119,7 @@ absl::Status ImageDirectory::Remove(absl::string_view name) {
   if (image == nullptr) {
     return absl::NotFoundError(absl::StrCat("no image ", name));
   }
-  if (image->open_count() > 0) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("image ", name, ": is open in ", image->open_count(),
-                     " places; unmount or close what uses it first"));
-  }
+  CHECK_EQ(image->open_count(), 0) << "open, and yet it is removed";
   slots_[image->id().value()].store(nullptr, std::memory_order_release);
   return absl::OkStatus();
 }

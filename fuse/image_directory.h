@@ -26,6 +26,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "core/cached_image.h"
+#include "fuse/in_flight_counter.h"
 #include "fuse/inode.h"
 #include "meta/types.h"
 
@@ -51,7 +52,6 @@ class MountedImage {
 
   const std::string& name() const { return name_; }
   ImageId id() const { return id_; }
-  CachedImage* image() const { return image_; }
 
   Ownership ownership() const {
     absl::MutexLock lock(&mutex_);
@@ -62,18 +62,50 @@ class MountedImage {
     ownership_ = ownership;
   }
 
-  // Open files and loop devices.
-  void AddOpen() { ++open_count_; }
+  // Open files and loop devices. False: it is being detached, not opened.
+  bool AddOpen();
   void RemoveOpen() { --open_count_; }
   int open_count() const { return open_count_; }
 
+  // Detaching, in steps. From BeginLeaving on it cannot be opened, unless that
+  // fails since it is open: FailedPrecondition. After Retire nobody uses the
+  // CachedImage, and nobody begins to. Stay takes both back.
+  absl::Status BeginLeaving();
+  void Retire();
+  void Stay();
+
  private:
+  friend class ImageUse;
+
   const std::string name_;
   const ImageId id_;
   CachedImage* const image_;
+  // Sequentially consistent, all four: who adds looks at the flag afterwards,
+  // who sets the flag looks at the count afterwards.
   std::atomic<int> open_count_ = 0;
+  std::atomic<bool> is_leaving_ = false;
+  InFlightCounter uses_;
+  std::atomic<bool> is_retired_ = false;
   mutable absl::Mutex mutex_;
   Ownership ownership_ ABSL_GUARDED_BY(mutex_);
+};
+
+// The image of a MountedImage, in service as long as the use lasts; none if
+// `mounted` is null or was retired.
+class ImageUse {
+ public:
+  explicit ImageUse(MountedImage* mounted);
+  ~ImageUse();
+  ImageUse(const ImageUse&) = delete;
+  ImageUse& operator=(const ImageUse&) = delete;
+
+  explicit operator bool() const { return mounted_ != nullptr; }
+  CachedImage& operator*() const { return *mounted_->image_; }
+  CachedImage* operator->() const { return mounted_->image_; }
+  MountedImage& mounted() const { return *mounted_; }
+
+ private:
+  MountedImage* mounted_;
 };
 
 struct DirectoryEntry {
@@ -99,7 +131,7 @@ class ImageDirectory {
   // too large. `image` outlives its stay here.
   absl::Status Add(const std::string& name, ImageId id, CachedImage* image,
                    const Ownership& ownership);
-  // NotFound; FailedPrecondition while the image is open.
+  // NotFound. Requires: the image was retired.
   absl::Status Remove(absl::string_view name);
 
   // nullptr if there is none.

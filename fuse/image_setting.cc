@@ -102,6 +102,20 @@ absl::Status SetWritebackRateFloor(ControlTarget& target,
   return target.Change(image.name, {.writeback_rate_floor = rate});
 }
 
+uint64_t ShareBytes(const ImageStatus& image) {
+  return uint64_t{image.cache_segs} * image.segment_size;
+}
+
+absl::Status SetShare(ControlTarget& target, const ImageStatus& image,
+                      absl::string_view value) {
+  const absl::StatusOr<uint64_t> bytes = ParseSize(value);
+  if (!bytes.ok()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("image_cache_size: ", bytes.status().message()));
+  }
+  return target.SetShare(image.name, *bytes);
+}
+
 absl::Status SetSequentialCutoff(ControlTarget& target,
                                  const ImageStatus& image,
                                  absl::string_view value) {
@@ -132,6 +146,8 @@ const std::vector<ImageSetting>& ImageSettings() {
       {"writeback_rate_floor", "bytes per second at least, 0 = none",
        [](const ImageStatus& i) { return Text(i.writeback_rate_floor); },
        SetWritebackRateFloor},
+      {"image_cache_size", "SIZE, rounded up to whole segments",
+       [](const ImageStatus& i) { return Text(ShareBytes(i)); }, SetShare},
       {"sequential_cutoff", "SIZE, 0 = off",
        [](const ImageStatus& i) { return Text(i.sequential_cutoff); },
        SetSequentialCutoff},

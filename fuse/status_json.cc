@@ -154,6 +154,17 @@ Json ToJson(const ImageStatus& image) {
   return json;
 }
 
+Json ToJson(const AbsentImage& image) {
+  return {{"name", image.name},
+          {"id", image.id.value()},
+          {"backing", image.backing},
+          {"size", image.size},
+          {"mode", Name(image.mode)},
+          {"cache_segs", image.cache_segs},
+          {"state", image.is_detached ? "detached" : "missing"},
+          {"state_reason", image.reason}};
+}
+
 Json ToJson(const CacheStatus& cache, const ServerFacts& server) {
   Json json;
   json["version"] = server.version;
@@ -163,6 +174,10 @@ Json ToJson(const CacheStatus& cache, const ServerFacts& server) {
   json["images"] = Json::array();
   for (const ImageStatus& image : cache.images) {
     json["images"].push_back(ToJson(image));
+  }
+  json["absent"] = Json::array();
+  for (const AbsentImage& image : cache.absent) {
+    json["absent"].push_back(ToJson(image));
   }
   return json;
 }

@@ -16,6 +16,7 @@ namespace pcachefs {
 using Json = nlohmann::ordered_json;
 
 Json ToJson(const ImageStatus& image);
+Json ToJson(const AbsentImage& image);
 Json ToJson(const CacheStatus& cache, const ServerFacts& server);
 
 // Never fails: bytes that are not UTF-8 become U+FFFD.

@@ -24,6 +24,7 @@ namespace pcachefs {
 namespace {
 
 constexpr uint32_t kFlagReadOnlyBacking = 1;
+constexpr uint32_t kFlagDefaultShare = 2;
 constexpr size_t kUuidOffset = 24;
 constexpr size_t kNameOffset = 64;
 constexpr size_t kNameSize = 64;
@@ -90,8 +91,9 @@ absl::Status LoadTexts(std::span<const std::byte> record, ImageRecord& image) {
 
 absl::Status LoadNumbers(std::span<const std::byte> record,
                          ImageRecord& image) {
-  image.read_only_backing =
-      (LoadLittle<uint32_t>(record, 20) & kFlagReadOnlyBacking) != 0;
+  const uint32_t flags = LoadLittle<uint32_t>(record, 20);
+  image.read_only_backing = (flags & kFlagReadOnlyBacking) != 0;
+  image.has_default_share = (flags & kFlagDefaultShare) != 0;
   std::memcpy(image.uuid.bytes.data(),
               record.subspan(kUuidOffset, image.uuid.bytes.size()).data(),
               image.uuid.bytes.size());
@@ -144,7 +146,8 @@ void ImageRecord::EncodeBody(std::span<std::byte> record) const {
   StoreLittle<uint8_t>(record, 18, Number(order));
   StoreLittle<uint8_t>(record, 19, gc_percent);
   StoreLittle<uint32_t>(record, 20,
-                        read_only_backing ? kFlagReadOnlyBacking : 0);
+                        (read_only_backing ? kFlagReadOnlyBacking : 0) |
+                            (has_default_share ? kFlagDefaultShare : 0));
   std::memcpy(record.subspan(kUuidOffset, uuid.bytes.size()).data(),
               uuid.bytes.data(), uuid.bytes.size());
   StoreLittle<uint64_t>(record, 40, size);

@@ -114,6 +114,9 @@ struct ImageRecord {
   WritebackOrder order = WritebackOrder::kStrict;
   uint8_t gc_percent = 70;
   bool read_only_backing = false;
+  // Nobody asked for a share of this size: it may become smaller when another
+  // image comes.
+  bool has_default_share = false;
   Uuid uuid;
   uint64_t size = 0;  // bytes, a multiple of kSectorSize
   uint32_t share_segments = 0;

@@ -1,5 +1,6 @@
 #include "tools/open_cache.h"
 
+#include <glog/logging.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -59,14 +60,19 @@ ImageOptions OptionsForKnown(const Settings& settings,
   return options;
 }
 
+absl::StatusOr<std::unique_ptr<BackingDevice>> OpenBacking(
+    const Settings& settings, const std::string& spec) {
+  BackingDeviceOptions options;
+  options.read_only = settings.read_only;
+  options.nbd_connections = settings.nbd_connections;
+  options.nbd_timeout = absl::Seconds(settings.nbd_timeout);
+  return OpenBackingDevice(spec, options);
+}
+
 absl::Status AttachImage(const Settings& settings, const ImageSpec& image,
                          const ImageOptions& options, Cache& cache) {
-  BackingDeviceOptions backing_options;
-  backing_options.read_only = settings.read_only;
-  backing_options.nbd_connections = settings.nbd_connections;
-  backing_options.nbd_timeout = absl::Seconds(settings.nbd_timeout);
   absl::StatusOr<std::unique_ptr<BackingDevice>> backing =
-      OpenBackingDevice(image.spec, backing_options);
+      OpenBacking(settings, image.spec);
   if (!backing.ok()) {
     return absl::Status(
         backing.status().code(),
@@ -109,7 +115,8 @@ absl::StatusOr<OpenedCache> OpenCache(const Settings& settings, Clock& clock) {
   return opened;
 }
 
-absl::Status AttachImages(const Settings& settings, Cache& cache) {
+absl::Status AttachImages(const Settings& settings, Cache& cache,
+                          MissingImages& missing) {
   std::vector<ImageSpec> wanted = settings.backing;
   for (const ImageRecord& record : cache.KnownImages()) {
     const auto named = std::find_if(
@@ -122,19 +129,36 @@ absl::Status AttachImages(const Settings& settings, Cache& cache) {
     const ImageSpec image = named != wanted.end()
                                 ? *named
                                 : ImageSpec{record.name, record.backing_spec};
+    const bool may_miss = settings.skip_missing && named == wanted.end();
     if (named != wanted.end()) wanted.erase(named);
-    RETURN_IF_ERROR(
-        AttachImage(settings, image, OptionsForKnown(settings, record), cache));
+    const absl::Status attached =
+        AttachImage(settings, image, OptionsForKnown(settings, record), cache);
+    if (attached.ok()) continue;
+    if (!may_miss || absl::IsDataLoss(attached)) return attached;
+    LOG(WARNING) << "not served: " << attached.message();
+    missing[record.name] = attached;
   }
   for (size_t i = 0; i < wanted.size(); ++i) {
     ImageOptions options = OptionsForNew(settings);
     if (options.cache_size == 0) {
-      // An even share of what is free, among those named here.
+      // An even share of what is free, among those named here. If that is
+      // nothing the others make room.
       options.cache_size = cache.unassigned_bytes() / (wanted.size() - i);
+      options.is_default_size = true;
     }
     RETURN_IF_ERROR(AttachImage(settings, wanted[i], options, cache));
   }
   return absl::OkStatus();
+}
+
+BackingSource SourceOf(const Settings& settings) {
+  BackingSource source;
+  source.identify = IdentifyBackingDevice;
+  source.open = [&settings](const std::string& spec) {
+    return OpenBacking(settings, spec);
+  };
+  source.defaults = OptionsForNew(settings);
+  return source;
 }
 
 }  // namespace pcachefs

@@ -3,12 +3,15 @@
 #ifndef PCACHEFS_TOOLS_OPEN_CACHE_H_
 #define PCACHEFS_TOOLS_OPEN_CACHE_H_
 
+#include <map>
 #include <memory>
+#include <string>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/cache.h"
 #include "core/clock.h"
+#include "fuse/image_manager.h"
 #include "iobackend/cache_device.h"
 #include "tools/settings.h"
 
@@ -26,8 +29,16 @@ struct OpenedCache {
 absl::StatusOr<OpenedCache> OpenCache(const Settings& settings, Clock& clock);
 
 // Attaches the images that the cache knows, and those of the settings. The
-// first that cannot be attached ends it.
-absl::Status AttachImages(const Settings& settings, Cache& cache);
+// first that cannot be attached ends it; with settings.skip_missing, of those
+// that the settings do not name only those whose log is damaged do, and the
+// others are added to `missing` with the reason.
+using MissingImages = std::map<std::string, absl::Status>;
+absl::Status AttachImages(const Settings& settings, Cache& cache,
+                          MissingImages& missing);
+
+// Opens backing devices as the settings say, for images that come later. They
+// outlive the result.
+BackingSource SourceOf(const Settings& settings);
 
 }  // namespace pcachefs
 

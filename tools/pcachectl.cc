@@ -12,10 +12,12 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "meta/status_macros.h"
+#include "tools/commands/attach.h"
 #include "tools/commands/check.h"
 #include "tools/commands/check_config.h"
 #include "tools/commands/clear_mount.h"
 #include "tools/commands/command.h"
+#include "tools/commands/detach.h"
 #include "tools/commands/doctor.h"
 #include "tools/commands/drain.h"
 #include "tools/commands/dump.h"
@@ -23,6 +25,7 @@
 #include "tools/commands/flush.h"
 #include "tools/commands/format.h"
 #include "tools/commands/get.h"
+#include "tools/commands/grow.h"
 #include "tools/commands/list.h"
 #include "tools/commands/map.h"
 #include "tools/commands/output.h"
@@ -32,6 +35,7 @@
 #include "tools/commands/status.h"
 #include "tools/commands/stop.h"
 #include "tools/commands/top.h"
+#include "tools/commands/writeback.h"
 #include "tools/gflags_exit.h"
 #include "tools/help_pages.h"
 #include "tools/version.h"
@@ -53,6 +57,10 @@ constexpr CommandFlag kFlags[] = {
     {"drain", nullptr, "write dirty data back first"},
     {"output", "FILE", "a picture to write, *.svg"},
     {"count", "N", "end after so many screens"},
+    {"keep_dirty", nullptr, "keep dirty data in the cache"},
+    {"mode", "MODE", "of a new image; writeback"},
+    {"order", "ORDER", "of a new image: strict, grouped or relaxed"},
+    {"image_cache_size", "SIZE", "share of a new image; takes K, M, G, T"},
     {"keys", nullptr, "show every key of the log, too"},
     {"dry_run", nullptr, "only say what would be done"},
     {"undo", "FILE", "where to keep what is overwritten (pcachefs-UUID.undo)"},
@@ -60,11 +68,13 @@ constexpr CommandFlag kFlags[] = {
 };
 
 std::vector<Command> AllCommands() {
-  return {FormatCommand(), ListCommand(),  StatusCommand(), StatsCommand(),
-          GetCommand(),    SetCommand(),   FlushCommand(),  DrainCommand(),
-          StopCommand(),   CheckCommand(), RepairCommand(), DumpCommand(),
-          CheckConfigCommand(), ClearMountCommand(), DoctorCommand(),
-          ExplainCommand(), MapCommand(), TopCommand()};
+  return {FormatCommand(), AttachCommand(), DetachCommand(), ListCommand(),
+          StatusCommand(), StatsCommand(),  GetCommand(),    SetCommand(),
+          FlushCommand(),  DrainCommand(),  StopCommand(),   CheckCommand(),
+          RepairCommand(), DumpCommand(),   GrowCommand(),   WritebackCommand(),
+          CheckConfigCommand(), ClearMountCommand(),
+          DoctorCommand(), ExplainCommand(), MapCommand(),
+          TopCommand()};
 }
 
 std::string Overview() {

@@ -53,7 +53,7 @@ class Daemon {
     protection_ = ProtectProcess();
     ASSIGN_OR_RETURN(opened_, OpenCache(settings_, clock_));
     absl::Cleanup undo = [this] { UndoStart(); };
-    RETURN_IF_ERROR(AttachImages(settings_, *opened_.cache));
+    RETURN_IF_ERROR(AttachImages(settings_, *opened_.cache, missing_));
     WarnIfVolatile();
     manager_.Status(absl::StrCat("mounting on ", settings_.mountpoint));
     RETURN_IF_ERROR(Mount());
@@ -96,10 +96,13 @@ class Daemon {
 
   absl::Status Mount() {
     file_system_ = std::make_unique<FileSystem>(
-        *opened_.cache, [this] { return Facts(); },
+        *opened_.cache, SourceOf(settings_), [this] { return Facts(); },
         [this] { BeginStop(); });
     for (CachedImage* image : opened_.cache->images()) {
       RETURN_IF_ERROR(file_system_->AddImage(*image));
+    }
+    for (const auto& [name, why] : missing_) {
+      file_system_->NoteAbsent(name, why);
     }
     FuseServerOptions options;
     options.mountpoint = settings_.mountpoint;
@@ -178,6 +181,7 @@ class Daemon {
   SystemClock clock_;
   ProcessProtection protection_;
   OpenedCache opened_;
+  MissingImages missing_;
   std::unique_ptr<FileSystem> file_system_;
   std::unique_ptr<FuseServer> server_;
   std::unique_ptr<MetricsListener> metrics_;

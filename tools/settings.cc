@@ -150,6 +150,12 @@ const Setting kSettings[] = {
      [](absl::string_view v, Settings& s) {
        return SetSwitch(v, s.allow_other);
      }},
+    {"skip_missing", nullptr,
+     "serve the others if the backing device of an image that --backing does "
+     "not name is not there",
+     [](absl::string_view v, Settings& s) {
+       return SetSwitch(v, s.skip_missing);
+     }},
     {"read_only", nullptr, "refuse writes, write nothing back",
      [](absl::string_view v, Settings& s) {
        return SetSwitch(v, s.read_only);

@@ -44,6 +44,7 @@ struct Settings {
   int nbd_connections = 4;  // most, per image
   int nbd_timeout = 30;     // seconds
   std::optional<MetricsAddress> metrics_listen;
+  bool skip_missing = false;
 };
 
 struct Setting {

@@ -25,14 +25,14 @@ std::string Describe(const BackingRequest& request) {
 class ScriptedDisk::Handle : public BackingDevice {
  public:
   Handle(ScriptedDisk& disk, const std::string& identity)
-      : disk_(disk), identity_{.size = disk.size(), .text = identity} {}
+      : disk_(disk), size_(disk.size()), identity_{.size = disk.size(), .text = identity} {}
   ~Handle() override {
     while (!disk_.pending_.empty()) {
       disk_.Complete(0, absl::UnavailableError("the device was closed"));
     }
   }
 
-  uint64_t size() const override { return disk_.size(); }
+  uint64_t size() const override { return size_; }
   const BackingIdentity& identity() const override { return identity_; }
   const std::string& spec() const override { return spec_; }
   bool is_read_only() const override { return false; }
@@ -44,10 +44,19 @@ class ScriptedDisk::Handle : public BackingDevice {
     return Extent{.length = size() - offset};
   }
   uint64_t allocated_bytes() override { return size(); }
-  absl::Status Refresh() override { return absl::OkStatus(); }
+  absl::Status Refresh() override {
+    if (disk_.size() < size_) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(spec_, ": became smaller: got ", disk_.size(),
+                       " bytes, wanted at least ", size_));
+    }
+    size_ = disk_.size();
+    return absl::OkStatus();
+  }
 
  private:
   ScriptedDisk& disk_;
+  uint64_t size_;
   const BackingIdentity identity_;
   const std::string spec_ = "/scripted/disk";
 };

@@ -55,6 +55,8 @@ class ScriptedDisk {
   }
 
   uint64_t size() const { return bytes_.size(); }
+  // Grows or shrinks; handles see it in Refresh.
+  void Resize(uint64_t size) { bytes_.resize(size, '\0'); }
   void Fill(uint64_t offset, const std::string& bytes);
   std::string Content(uint64_t offset, uint64_t length) const {
     return bytes_.substr(offset, length);

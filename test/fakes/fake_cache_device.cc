@@ -21,6 +21,7 @@ const char* KindName(uint32_t kind) {
 
 FakeCacheDevice::FakeCacheDevice(const Options& options)
     : options_(options),
+      size_(options.first_size == 0 ? options.size : options.first_size),
       media_(options.size, options.atom_size),
       random_(options.seed) {
   if (options_.mapped) mirror_.resize(options_.size);
@@ -38,9 +39,9 @@ absl::Status FakeCacheDevice::AdmitLocked(uint32_t kind, uint64_t offset,
                         ", length ", length, ": ");
   };
   if (stopped_) return absl::UnavailableError(place() + "the device is off");
-  if (offset > options_.size || length > options_.size - offset) {
+  if (offset > size_ || length > size_ - offset) {
     return absl::OutOfRangeError(
-        absl::StrCat(place(), "beyond the device's ", options_.size));
+        absl::StrCat(place(), "beyond the device's ", size_.load()));
   }
   if (faults_.ShouldFail(kind, offset, length)) {
     return absl::UnavailableError(place() + "injected: input/output error");
@@ -223,6 +224,8 @@ std::unique_ptr<FakeCacheDevice> FakeCacheDevice::Fork() const {
   absl::MutexLock fork_lock(&fork->mutex_);
   fork->media_ = media_;
   fork->random_ = random_;
+  fork->size_ = size_.load();
+  fork->has_grown_ = has_grown_.load();
   fork->RestartLocked();
   return fork;
 }

@@ -22,6 +22,7 @@
 #ifndef PCACHEFS_TEST_FAKES_FAKE_CACHE_DEVICE_H_
 #define PCACHEFS_TEST_FAKES_FAKE_CACHE_DEVICE_H_
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -52,6 +53,7 @@ class FakeCacheDevice : public CacheDevice {
 
   struct Options {
     uint64_t size = 0;         // bytes
+    uint64_t first_size = 0;   // until Grow; 0: `size` from the start
     uint32_t atom_size = 512;  // bytes; 8 simulates memory
     bool is_volatile = false;
     bool persist_is_cheap = false;
@@ -65,7 +67,7 @@ class FakeCacheDevice : public CacheDevice {
   ~FakeCacheDevice() override;
 
   // CacheDevice:
-  uint64_t size() const override { return options_.size; }
+  uint64_t size() const override { return size_; }
   const std::string& name() const override { return name_; }
   bool is_volatile() const override { return options_.is_volatile; }
   bool persist_is_cheap() const override { return options_.persist_is_cheap; }
@@ -78,7 +80,13 @@ class FakeCacheDevice : public CacheDevice {
                      std::span<const std::byte> bytes) override;
   absl::Status Persist() override;
   const std::byte* View(MediaOffset offset, uint64_t length) override;
-  absl::Status Refresh() override { return absl::OkStatus(); }
+  absl::Status Refresh() override {
+    if (has_grown_) size_ = options_.size;
+    return absl::OkStatus();
+  }
+
+  // From the next Refresh on it has its whole size.
+  void Grow() { has_grown_ = true; }
 
   // Completes one ReadAsync, any one; false if there was none.
   bool Step();
@@ -141,6 +149,8 @@ class FakeCacheDevice : public CacheDevice {
 
   const Options options_;
   const std::string name_ = "simulated-cache";
+  std::atomic<uint64_t> size_;
+  std::atomic<bool> has_grown_ = false;
   std::function<void()> hook_;
   std::function<void()> on_stop_;
 

@@ -154,6 +154,83 @@ TEST_F(ControlProtocolTest, BadSettingsAreRefused) {
   EXPECT_THAT(target_.calls, IsEmpty());
 }
 
+TEST_F(ControlProtocolTest, AnAttachIsAnOperation) {
+  EXPECT_EQ(Ask(R"({"verb":"attach","name":"vm3","spec":"/dev/vg0/vm3",)"
+                R"("mode":"writethrough","image_cache_size":"2G"})"),
+            Json({{"ok", true}, {"operation", 1}}));
+  EXPECT_THAT(target_.calls, ElementsAre("attach vm3 /dev/vg0/vm3"));
+  EXPECT_EQ(target_.attached.mode, CacheMode::kWritethrough);
+  EXPECT_FALSE(target_.attached.order.has_value());
+  EXPECT_EQ(target_.attached.image_cache_size, 2ull << 30);
+  EXPECT_EQ(Ask(R"({"verb":"operation","operation":1})")["done"], true);
+}
+
+TEST_F(ControlProtocolTest, BadAttachesAreRefusedAtOnce) {
+  const auto invalid = absl::StatusCode::kInvalidArgument;
+  EXPECT_THAT(ErrorOf(R"({"verb":"attach","name":"a/b","spec":"/x"})"),
+              StatusIs(invalid));
+  EXPECT_THAT(ErrorOf(R"({"verb":"attach","name":"a","mode":"fast"})"),
+              StatusIs(invalid, HasSubstr("fast")));
+  EXPECT_THAT(ErrorOf(R"({"verb":"attach","name":"a","order":"any"})"),
+              StatusIs(invalid, HasSubstr("any")));
+  EXPECT_THAT(
+      ErrorOf(R"({"verb":"attach","name":"a","image_cache_size":"x"})"),
+      StatusIs(invalid, HasSubstr("image_cache_size")));
+  EXPECT_THAT(target_.calls, IsEmpty());
+}
+
+TEST_F(ControlProtocolTest, ADetachSaysWhatBecomesOfDirtyData) {
+  for (const char* how : {"", "drain", "keep_dirty", "discard"}) {
+    EXPECT_EQ(Ask(absl::StrCat(R"({"verb":"detach","name":"vm1","how":")", how,
+                               R"("})"))["ok"],
+              true);
+  }
+  EXPECT_THAT(target_.calls,
+              ElementsAre("detach vm1", "detach vm1 draining",
+                          "detach vm1 keeping", "detach vm1 discarding"));
+  EXPECT_THAT(ErrorOf(R"({"verb":"detach","name":"vm1","how":"now"})"),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("now")));
+
+  // Refusals come with the end of the operation.
+  const Json begun = Ask(R"({"verb":"detach","name":"vm2"})");
+  EXPECT_THAT(ErrorOf(absl::StrCat(R"({"verb":"operation","operation":)",
+                                   begun["operation"].get<int>(), "}")),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       HasSubstr("is open")));
+}
+
+TEST_F(ControlProtocolTest, ListNamesWhatIsNotServedToo) {
+  target_.status.absent = {{.name = "old",
+                            .backing = "/dev/vg0/old",
+                            .is_detached = true,
+                            .reason = "was detached"}};
+  const Json answer = Ask(R"({"verb":"list"})");
+
+  ASSERT_EQ(answer["images"].size(), 3u);
+  EXPECT_EQ(answer["images"][2]["name"], "old");
+  EXPECT_EQ(answer["images"][2]["state"], "detached");
+  EXPECT_EQ(answer["images"][2]["state_reason"], "was detached");
+  const Json status = Ask(R"({"verb":"status"})")["status"];
+  EXPECT_EQ(status["images"].size(), 2u);
+  EXPECT_EQ(status["absent"][0]["name"], "old");
+}
+
+TEST_F(ControlProtocolTest, SharesAreSetInBytes) {
+  target_.status.images[1].segment_size = 16 << 20;
+  EXPECT_EQ(Ask(R"({"verb":"set","name":"vm2","key":"image_cache_size",)"
+                R"("value":"1G"})")["values"]["image_cache_size"],
+            "1073741824");
+  EXPECT_THAT(ErrorOf(R"({"verb":"set","name":"vm2",)"
+                      R"("key":"image_cache_size","value":"much"})"),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("image_cache_size")));
+}
+
+TEST_F(ControlProtocolTest, GrowTellsHowMuch) {
+  EXPECT_EQ(Ask(R"({"verb":"grow"})"),
+            Json({{"ok", true}, {"segments", 656}, {"added", 16}}));
+}
+
 TEST_F(ControlProtocolTest, AStopIsRefusedWhileImagesAreOpen) {
   EXPECT_THAT(
       ErrorOf(R"({"verb":"stop"})"),

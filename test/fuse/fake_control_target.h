@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "core/image_map.h"
+#include "core/options.h"
 #include "core/status.h"
 #include "fuse/control_target.h"
 #include "fuse/server_facts.h"
@@ -70,6 +71,31 @@ class FakeControlTarget : public ControlTarget {
     calls.push_back("map " + name);
     return ImageMap{4096, std::vector<MapCell>(cell_count)};
   }
+  void Attach(const AttachRequest& request, Done done) override {
+    calls.push_back("attach " + request.name + " " + request.spec);
+    attached = request;
+    done(absl::OkStatus());
+  }
+  void Detach(const std::string& name, DetachKind kind, bool drain,
+              Done done) override {
+    calls.push_back(
+        "detach " + name +
+        (kind == DetachKind::kRemove    ? ""
+         : kind == DetachKind::kDiscard ? " discarding"
+                                        : " keeping") +
+        (drain ? " draining" : ""));
+    done(name == "vm2" ? absl::FailedPreconditionError("is open 1 time")
+                       : absl::OkStatus());
+  }
+  absl::Status SetShare(const std::string& name, uint64_t bytes) override {
+    calls.push_back("share " + name);
+    status.images[name == "vm2"].cache_segs = bytes / status.segment_size;
+    return absl::OkStatus();
+  }
+  absl::StatusOr<uint32_t> Grow() override {
+    status.segments += 16;
+    return 16;
+  }
   absl::Status MayStop(bool force) override {
     return force ? absl::OkStatus()
                  : absl::FailedPreconditionError("in use: vm1");
@@ -80,6 +106,7 @@ class FakeControlTarget : public ControlTarget {
   ServerFacts facts;
   std::vector<std::string> calls;
   std::vector<Done> draining;  // not yet ended
+  AttachRequest attached;      // the last one
 };
 
 }  // namespace pcachefs

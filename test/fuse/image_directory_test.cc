@@ -133,11 +133,27 @@ TEST_F(ImageDirectoryTest, AnOpenImageIsNotRemoved) {
   MountedImage* image = directory_.FindImage("vm1");
   ASSERT_NE(image, nullptr);
 
-  image->AddOpen();
-  EXPECT_THAT(directory_.Remove("vm1"),
+  EXPECT_TRUE(image->AddOpen());
+  EXPECT_THAT(image->BeginLeaving(),
               StatusIs(absl::StatusCode::kFailedPrecondition,
-                       HasSubstr("vm1: is open")));
+                       HasSubstr("vm1: is open 1 time")));
+  EXPECT_TRUE(image->AddOpen());
   image->RemoveOpen();
+  image->RemoveOpen();
+  EXPECT_THAT(image->BeginLeaving(), IsOk());
+  EXPECT_FALSE(image->AddOpen());
+  EXPECT_EQ(image->open_count(), 0);
+  EXPECT_THAT(image->BeginLeaving(),
+              StatusIs(absl::StatusCode::kFailedPrecondition));
+  EXPECT_TRUE(ImageUse(image));
+  image->Retire();
+  EXPECT_FALSE(ImageUse(image));
+  image->Stay();
+  EXPECT_TRUE(ImageUse(image));
+  EXPECT_TRUE(image->AddOpen());
+  image->RemoveOpen();
+  ASSERT_THAT(image->BeginLeaving(), IsOk());
+  image->Retire();
   EXPECT_THAT(directory_.Remove("vm1"), IsOk());
 
   EXPECT_EQ(directory_.FindImage(ImageId(5)), nullptr);

@@ -13,9 +13,10 @@
 
 namespace pcachefs {
 
-absl::StatusOr<Json> DrainWithProgress(const ControlClient& client,
-                                       const std::string& name) {
-  ProgressBar bar("drain");
+absl::StatusOr<Json> RunWithProgress(const ControlClient& client,
+                                     const std::string& title,
+                                     const Json& request) {
+  ProgressBar bar(title);
   const auto show = [&bar](const Json& answer) {
     const uint64_t total = NumberOf(answer, "start_dirty_bytes");
     // Writes that come meanwhile may make it more than at the start.
@@ -23,7 +24,12 @@ absl::StatusOr<Json> DrainWithProgress(const ControlClient& client,
     bar.Update(answer.value("done", false) ? total : total - left, total,
                absl::Seconds(answer.value("seconds", 0.0)));
   };
-  return client.RunOperation({{"verb", "drain"}, {"name", name}}, show);
+  return client.RunOperation(request, show);
+}
+
+absl::StatusOr<Json> DrainWithProgress(const ControlClient& client,
+                                       const std::string& name) {
+  return RunWithProgress(client, "drain", {{"verb", "drain"}, {"name", name}});
 }
 
 }  // namespace pcachefs

@@ -11,6 +11,12 @@
 
 namespace pcachefs {
 
+// Begins an operation and returns when it has ended, meanwhile showing how much
+// of what was dirty at its start is written back; the daemon's last answer.
+absl::StatusOr<Json> RunWithProgress(const ControlClient& client,
+                                     const std::string& title,
+                                     const Json& request);
+
 // Returns when what was dirty at the call is written back; the daemon's last
 // answer. An empty name means all images.
 absl::StatusOr<Json> DrainWithProgress(const ControlClient& client,

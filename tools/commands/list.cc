@@ -22,7 +22,10 @@ absl::StatusOr<int> Run(const Arguments& arguments) {
   for (const Json& image : answer["images"]) {
     table.AddRow({TextOf(image, "name"), SizeOf(image, "size"),
                   TextOf(image, "mode"), TextOf(image, "state"),
-                  SizeOf(image, "dirty_bytes"), TextOf(image, "backing")});
+                  image["dirty_bytes"].is_null()
+                      ? "?"
+                      : SizeOf(image, "dirty_bytes"),
+                  TextOf(image, "backing")});
   }
   PrintText(table.ToString());
   return 0;
@@ -33,7 +36,9 @@ absl::StatusOr<int> Run(const Arguments& arguments) {
 Command ListCommand() {
   return {.name = "list",
           .usage = "MOUNT",
-          .help = "Lists the images that are served at MOUNT.",
+          .help =
+              "Lists the images that the cache of MOUNT knows. Those in state "
+              "detached or missing are\nnot served; --json tells why.",
           .min_words = 1,
           .max_words = 1,
           .run = Run};

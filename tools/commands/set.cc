@@ -36,7 +36,8 @@ absl::StatusOr<int> Run(const Arguments& arguments) {
 Command SetCommand() {
   return {.name = "set",
           .usage = "MOUNT NAME KEY=VALUE",
-          .help = "Changes a setting of an image, for good: gc_percent=0..90.",
+          .help = "Changes a setting of an image, for good: gc_percent=0..90, "
+              "image_cache_size=SIZE, ...\npcachectl get shows all.",
           .min_words = 3,
           .max_words = 3,
           .run = Run};
