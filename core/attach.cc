@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/cache_core.h"
 #include "core/replay.h"
+#include "core/writeback.h"
 #include "glog/logging.h"
 #include "meta/key_set.h"
 #include "meta/status_macros.h"
@@ -235,6 +236,11 @@ absl::StatusOr<std::unique_ptr<ImageCore>> CacheCore::Replay(
   // A start begins an epoch: what readers find now is what a plain disk would
   // have on its platter, so nothing later may reach the backing device first.
   core->log().EndEpoch();
+  // What the backing device holds of these epochs is not known to be in order.
+  if (known.record.order != WritebackOrder::kStrict ||
+      known.record.mixed_epochs) {
+    core->writeback().NoteMixed(end.head.sequence);
+  }
   RETURN_IF_ERROR(core->tails().Store(/*clean_stop=*/false));
   RETURN_IF_ERROR(barrier_.Persist());
   found.duration = clock_.Now() - began;

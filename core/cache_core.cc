@@ -6,6 +6,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/around_path.h"
+#include "core/mode_switch.h"
 #include "core/reclaim.h"
 #include "core/replay.h"
 #include "core/write_path.h"
@@ -22,6 +24,32 @@ namespace {
 // on the side is written back with this delay.
 constexpr absl::Duration kMaintenanceSleep = absl::Milliseconds(100);
 constexpr absl::Duration kWritebackSleep = absl::Milliseconds(100);
+constexpr absl::Duration kStopFlushWait = absl::Seconds(5);
+
+// Where writes went around the cache a stop makes them durable, as it does those
+// in the cache; but it does not hang because a backing device does.
+void FlushAroundWrites(ImageCore& core) {
+  struct Result {
+    absl::Mutex mutex;
+    bool ended ABSL_GUARDED_BY(mutex) = false;
+    absl::Status status ABSL_GUARDED_BY(mutex) =
+        absl::DeadlineExceededError("no answer");
+  };
+  if (core.read_only() || !GoesAround(core.settings().mode())) return;
+  auto result = std::make_shared<Result>();
+  core.around_path().FlushBacking([result](absl::Status status) {
+    absl::MutexLock lock(&result->mutex);
+    result->ended = true;
+    result->status = std::move(status);
+  });
+  absl::MutexLock lock(&result->mutex);
+  result->mutex.AwaitWithTimeout(absl::Condition(&result->ended),
+                                 kStopFlushWait);
+  if (!result->status.ok()) {
+    LOG(ERROR) << "image " << core.name()
+               << ": its backing device was not flushed: " << result->status;
+  }
+}
 
 }  // namespace
 
@@ -124,6 +152,7 @@ CachedImage* CacheCore::Serve(std::unique_ptr<ImageCore> core) {
   const ImageId id = core->id();
   ImageCore* raw = core.get();
   Served served;
+  raw->mode_switch().BeginService();
   served.image = std::make_unique<CachedImage>(std::move(core));
   if (options_.start_threads) {
     served.maintenance = std::make_unique<BackgroundWorker>(
@@ -137,7 +166,8 @@ CachedImage* CacheCore::Serve(std::unique_ptr<ImageCore> core) {
     served.writeback = std::make_unique<BackgroundWorker>(
         [raw] {
           const bool grown = raw->SizeStep();
-          return raw->writeback().Step() || grown;
+          const bool switched = raw->mode_switch().Step();
+          return raw->writeback().Step() || grown || switched;
         },
         kWritebackSleep);
     raw->set_kick([maintenance = served.maintenance.get(),
@@ -186,6 +216,7 @@ absl::Status CacheCore::Close() {
 void CacheCore::AnswerWaiting(ImageCore& core) {
   const absl::Status closing =
       absl::UnavailableError("the cache is being closed");
+  core.mode_switch().Abandon(closing);
   core.write_path().FailWaiting(closing);
   core.writeback().FailDrains(closing);
 }
@@ -193,6 +224,7 @@ void CacheCore::AnswerWaiting(ImageCore& core) {
 absl::Status CacheCore::CloseImage(ImageCore& core) {
   core.writeback().Stop();
   AnswerWaiting(core);
+  if (options_.start_threads) FlushAroundWrites(core);
   // A fill may come after its answer: key_head must not move any more.
   core.log().Close();
   // What is in flight to the backing device may end or not: dirty_tail does not
@@ -295,6 +327,7 @@ bool CacheCore::Step() {
     ImageCore& core = image->core();
     worked |= core.CommitStep();
     worked |= core.SizeStep();
+    worked |= core.mode_switch().Step();
     worked |= core.writeback().Step();
     worked |= core.reclaim().Step();
     worked |= core.write_path().RunWaiting();

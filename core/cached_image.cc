@@ -4,7 +4,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/around_path.h"
 #include "core/image_core.h"
+#include "core/mode_switch.h"
 #include "core/read_path.h"
 #include "core/write_path.h"
 #include "core/writeback.h"
@@ -108,8 +110,15 @@ void CachedImage::Erase(ImageRange range, KeyKind kind, Done done) {
 
 void CachedImage::Flush(Done done) {
   core_->counters().Add(Counter::kFlushes);
-  core_->Commit(/*end_epoch=*/true,
-                Timed(*core_, Timing::kFlush, std::move(done)));
+  done = Timed(*core_, Timing::kFlush, std::move(done));
+  if (GoesAround(core_->settings().mode()) && !core_->read_only()) {
+    return core_->around_path().Flush(std::move(done));
+  }
+  core_->Commit(/*end_epoch=*/true, std::move(done));
+}
+
+void CachedImage::SetMode(CacheMode mode, Done done) {
+  core_->mode_switch().Start(mode, std::move(done));
 }
 
 absl::StatusOr<CachedImage::Extent> CachedImage::FindExtent(
@@ -160,6 +169,15 @@ void CachedImage::Drain(Done done) {
   absl::Status failed = CheckWritable(*core_);
   if (!failed.ok()) {
     done(std::move(failed));
+    return;
+  }
+  if (GoesAround(core_->settings().mode())) {
+    // Nothing is dirty, but what was written may not be durable there.
+    core_->around_path().FlushBacking(
+        [this, done = std::move(done)](absl::Status status) mutable {
+          if (!status.ok()) core_->around_path().NoteFlushFailed();
+          done(std::move(status));
+        });
     return;
   }
   core_->writeback().Drain(std::move(done));

@@ -72,7 +72,8 @@ class CachedImage {
   void Zero(ImageRange range, Done done);
 
   // OK: everything acknowledged before the call survives a power cut.
-  // Concurrent calls share one barrier; no barrier when nothing is new.
+  // Concurrent calls share one barrier; no barrier when nothing is new. In modes
+  // that go around the cache it flushes the backing device.
   void Flush(Done done);
 
   // The longest stretch known to begin at `offset` and be wholly data or wholly
@@ -93,6 +94,12 @@ class CachedImage {
   void Drain(Done done);
 
   ImageStatus status();
+
+  // Changes the mode while the image is in use (core/mode_switch.h); `done` runs
+  // when the new one counts, durably. May take long: what is dirty must reach
+  // the backing device before writes can go around the cache. An error leaves
+  // the mode as it was. FailedPrecondition: read-only, or another switch.
+  void SetMode(CacheMode mode, Done done);
 
   // Durable when it returns, and counts from then on. InvalidArgument names
   // the setting; errors of the cache device.

@@ -4,6 +4,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/around_path.h"
+#include "core/mode_switch.h"
 #include "core/read_path.h"
 #include "core/reclaim.h"
 #include "core/write_path.h"
@@ -82,13 +84,16 @@ ImageCore::ImageCore(const CacheParts& parts,
       last_commit_(parts.clock.Now()),
       read_path_(std::make_unique<ReadPath>(*this)),
       write_path_(std::make_unique<WritePath>(*this)),
+      around_path_(std::make_unique<AroundPath>(*this)),
       writeback_(std::make_unique<Writeback>(*this)),
-      reclaim_(std::make_unique<Reclaim>(*this)) {
+      reclaim_(std::make_unique<Reclaim>(*this)),
+      mode_switch_(std::make_unique<ModeSwitch>(*this)) {
   if (read_only_) health_.Set(HealthState::kReadOnly, "opened read-only");
 }
 
 ImageCore::~ImageCore() {
   // Its last completions still find everything else alive.
+  around_path_->Stop();
   backing_.reset();
 }
 
@@ -269,7 +274,10 @@ ImageStatus ImageCore::status() {
       .backing = record.backing_spec,
       .size = size_,
       .mode = record.mode,
+      .next_mode = mode_switch_->next_mode().value_or(record.mode),
       .order = record.order,
+      .group_in_flight = writeback_->group_in_flight(),
+      .backing_consistent = writeback_->backing_consistent(),
       .gc_percent = record.gc_percent,
       .max_dirty = record.max_dirty,
       .max_dirty_age = record.max_dirty_age,
@@ -294,7 +302,9 @@ ImageStatus ImageCore::status() {
   };
   if (write_path_->has_waiting() && status.state == HealthState::kRunning) {
     status.state = HealthState::kStalled;
-    status.state_reason = "writers wait for space in the cache";
+    status.state_reason = gate_.is_closed()
+                              ? "writers wait until the mode is changed"
+                              : "writers wait for space in the cache";
   }
   for (uint32_t i = 0; i < kShardCount; ++i) {
     Shard& shard = shards_[i];

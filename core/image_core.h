@@ -25,6 +25,7 @@
 #include "core/image_space.h"
 #include "core/key_log.h"
 #include "core/log_tails.h"
+#include "core/mode_gate.h"
 #include "core/options.h"
 #include "core/payload_io.h"
 #include "core/segment_table.h"
@@ -39,6 +40,8 @@
 
 namespace pcachefs {
 
+class AroundPath;
+class ModeSwitch;
 class ReadPath;
 class WritePath;
 class Writeback;
@@ -103,6 +106,8 @@ class ImageCore {
 
   ReadPath& read_path() { return *read_path_; }
   WritePath& write_path() { return *write_path_; }
+  AroundPath& around_path() { return *around_path_; }
+  ModeSwitch& mode_switch() { return *mode_switch_; }
   Writeback& writeback() { return *writeback_; }
   Reclaim& reclaim() { return *reclaim_; }
 
@@ -114,6 +119,29 @@ class ImageCore {
   const LiveSettings& settings() const { return settings_; }
 
   WriteThrottle& throttle() { return throttle_; }
+
+  // Changes of the image pass it, so that the mode does not change under them.
+  ModeGate& gate() { return gate_; }
+  void LeaveGate() {
+    if (gate_.Leave()) Kick();
+  }
+
+  // Whether the index may lack what replay would bring back after a power cut:
+  // while what reclaim took out is not durable, and for good once a bad piece
+  // was dropped in memory only. Then a write around the cache cannot tell from
+  // the index that the log says nothing of its range. Set before the index
+  // changes, read under the lock of the shard.
+  bool index_lags() const { return reclaim_lags_ || index_dropped_piece_; }
+  bool set_reclaim_lags(bool lags) { return reclaim_lags_.exchange(lags); }
+  void set_index_dropped_piece() { index_dropped_piece_ = true; }
+
+  // How what was read from the backing device is logged. Where writes go around
+  // the cache the device may still lose it. In the other modes it holds nothing
+  // unflushed that the index lacks: a switch to them flushes it first.
+  KeyKind FillKind() const {
+    return GoesAround(settings_.mode()) ? KeyKind::kProvisional
+                                        : KeyKind::kFill;
+  }
 
   // Bytes that are logged and not on the backing device yet.
   std::atomic<uint64_t>& dirty_bytes() { return dirty_bytes_; }
@@ -193,6 +221,9 @@ class ImageCore {
   Counters counters_;
   Health health_;
   std::atomic<uint64_t> dirty_bytes_{0};
+  ModeGate gate_;
+  std::atomic<bool> reclaim_lags_{false};
+  std::atomic<bool> index_dropped_piece_{false};
   ImageStatus::Replay replay_;
 
   // Held over a whole change of the record, barrier included: a second store
@@ -214,8 +245,10 @@ class ImageCore {
 
   std::unique_ptr<ReadPath> read_path_;
   std::unique_ptr<WritePath> write_path_;
+  std::unique_ptr<AroundPath> around_path_;
   std::unique_ptr<Writeback> writeback_;
   std::unique_ptr<Reclaim> reclaim_;
+  std::unique_ptr<ModeSwitch> mode_switch_;
 };
 
 }  // namespace pcachefs

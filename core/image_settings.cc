@@ -20,7 +20,12 @@ absl::Status ImageChanges::Apply(ImageRecord& record) const {
                      " bytes per second, want floor <= ceiling"));
   }
   record.gc_percent = gc_percent.value_or(record.gc_percent);
-  record.order = order.value_or(record.order);
+  const WritebackOrder new_order = order.value_or(record.order);
+  // Durable together with the change: a crash must not let the backing device
+  // pass for consistent while it holds what the looser order brought there.
+  record.mixed_epochs |= record.order != WritebackOrder::kStrict &&
+                         new_order == WritebackOrder::kStrict;
+  record.order = new_order;
   record.max_dirty = max_dirty.value_or(record.max_dirty);
   record.max_dirty_age = max_dirty_age.value_or(record.max_dirty_age);
   record.writeback_rate_floor = floor;
@@ -32,7 +37,9 @@ absl::Status ImageChanges::Apply(ImageRecord& record) const {
 
 void LiveSettings::Store(const ImageRecord& record) {
   gc_percent_ = record.gc_percent;
+  mode_ = record.mode;
   order_ = record.order;
+  mixed_epochs_ = record.mixed_epochs;
   max_dirty_ = record.max_dirty;
   max_dirty_age_ = record.max_dirty_age;
   writeback_rate_floor_ = record.writeback_rate_floor;

@@ -37,7 +37,9 @@ class LiveSettings {
   void Store(const ImageRecord& record);
 
   int gc_percent() const { return gc_percent_; }
+  CacheMode mode() const { return mode_; }
   WritebackOrder order() const { return order_; }
+  bool mixed_epochs() const { return mixed_epochs_; }
   uint64_t max_dirty() const { return max_dirty_; }
   uint32_t max_dirty_age() const { return max_dirty_age_; }
   uint64_t writeback_rate_floor() const { return writeback_rate_floor_; }
@@ -46,7 +48,9 @@ class LiveSettings {
 
  private:
   std::atomic<int> gc_percent_;
+  std::atomic<CacheMode> mode_;
   std::atomic<WritebackOrder> order_;
+  std::atomic<bool> mixed_epochs_;
   std::atomic<uint64_t> max_dirty_;
   std::atomic<uint32_t> max_dirty_age_;
   std::atomic<uint64_t> writeback_rate_floor_;

@@ -117,7 +117,13 @@ absl::Status KeyLog::BlankPagesLocked(size_t length) {
 SequenceNumber KeyLog::EndEpoch() {
   absl::MutexLock lock(&mutex_);
   epoch_ended_ = true;
+  last_epoch_end_ = head_.sequence - 1;
   return last_dirty_;
+}
+
+SequenceNumber KeyLog::last_epoch_end() {
+  absl::MutexLock lock(&mutex_);
+  return last_epoch_end_;
 }
 
 LogPosition KeyLog::head() {

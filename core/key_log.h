@@ -56,6 +56,8 @@ class KeyLog {
   // The user's flush: what is appended from now on belongs to the next epoch.
   // Returns the number of the last dirty set.
   SequenceNumber EndEpoch();
+  // The last set before the last EndEpoch.
+  SequenceNumber last_epoch_end();
 
   LogPosition head();
   // The last set with a dirty key, and the last set.
@@ -94,6 +96,7 @@ class KeyLog {
   SequenceNumber last_unmarked_ ABSL_GUARDED_BY(mutex_);
   SequenceNumber durable_ ABSL_GUARDED_BY(mutex_);
   bool epoch_ended_ ABSL_GUARDED_BY(mutex_) = false;
+  SequenceNumber last_epoch_end_ ABSL_GUARDED_BY(mutex_);
   absl::Status status_ ABSL_GUARDED_BY(mutex_);
   const std::unique_ptr<std::array<std::byte, kMaxKeySetSize>> buffer_;
 };

@@ -34,6 +34,20 @@ Incarnation TailKeeper::tail_incarnation() {
   return tails_.tail_incarnation;
 }
 
+bool TailKeeper::ProvisionalCounts(SequenceNumber sequence) {
+  absl::MutexLock lock(&mutex_);
+  return sequence < tails_.dirty_tail.sequence &&
+         (sequence < tails_.void_begin || sequence >= tails_.void_end);
+}
+
+void TailKeeper::VoidProvisional(SequenceNumber end) {
+  absl::MutexLock lock(&mutex_);
+  if (tails_.void_end <= tails_.key_tail.sequence) {
+    tails_.void_begin = tails_.dirty_tail.sequence;
+  }
+  tails_.void_end = end;
+}
+
 absl::Status TailKeeper::AdvanceKeyTail(const LogPosition& position,
                                         Incarnation incarnation) {
   absl::MutexLock lock(&mutex_);

@@ -51,6 +51,12 @@ class TailKeeper {
                               Incarnation incarnation);
   Incarnation tail_incarnation();
 
+  // Whether a provisional key of this set counts.
+  bool ProvisionalCounts(SequenceNumber sequence);
+  // Provisional keys at or beyond dirty_tail, of sets before `end`, count for
+  // nothing from now on. To be stored by the caller.
+  void VoidProvisional(SequenceNumber end);
+
   // Makes what was stored durable. Use it instead of the barrier's own Persist:
   // while that runs somebody else may store the tails into the same slot, and
   // until his version is durable too a power cut may tear it, which leaves what

@@ -34,16 +34,6 @@ absl::Status CacheOptions::Validate() const {
 }
 
 absl::Status ImageOptions::Validate() const {
-  if (mode != CacheMode::kWriteback) {
-    return absl::UnimplementedError(absl::StrCat(
-        "mode: got ", Name(mode), ", want writeback: this version has no "
-        "other"));
-  }
-  if (order != WritebackOrder::kStrict) {
-    return absl::UnimplementedError(absl::StrCat(
-        "order: got ", Name(order), ", want strict: this version has no "
-        "other"));
-  }
   if (gc_percent < -1 || gc_percent > kMaxGcPercent) {
     return absl::InvalidArgumentError(absl::StrCat(
         "gc_percent: got ", gc_percent, ", want 0 to ", kMaxGcPercent));

@@ -91,6 +91,16 @@ absl::Status MarkLostInSlice(ImageCore& core, const ShardSlice& slice,
 
 }  // namespace
 
+absl::Status AppendLocked(ImageCore& core,
+                               std::span<const PendingKey> keys) {
+  const absl::StatusOr<SequenceNumber> sequence = core.log().Append(keys);
+  RETURN_IF_ERROR(sequence.status());
+  for (const PendingKey& pending : keys) {
+    InsertLocked(core, pending.key, *sequence);
+  }
+  return absl::OkStatus();
+}
+
 absl::Status PublishKeys(ImageCore& core, ImageRange range,
                          std::span<const PendingKey> keys,
                          std::span<const std::shared_ptr<Fill>> placeholders) {
@@ -110,15 +120,7 @@ absl::Status PublishKeys(ImageCore& core, ImageRange range,
         status = absl::AbortedError("overwritten in the meantime");
       }
     }
-    if (status.ok()) {
-      const absl::StatusOr<SequenceNumber> sequence = core.log().Append(keys);
-      status = sequence.status();
-      if (status.ok()) {
-        for (const PendingKey& pending : keys) {
-          InsertLocked(core, pending.key, *sequence);
-        }
-      }
-    }
+    if (status.ok()) status = AppendLocked(core, keys);
   }
   if (!status.ok()) {
     SetDirty(core, keys, false);

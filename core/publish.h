@@ -31,6 +31,10 @@ absl::Status PublishKeys(ImageCore& core, ImageRange range,
                          std::span<const PendingKey> keys,
                          std::span<const std::shared_ptr<Fill>> placeholders);
 
+// A part of it, for who holds the locks of the shards of all keys, has looked at
+// his placeholders, and has no dirty keys.
+absl::Status AppendLocked(ImageCore& core, std::span<const PendingKey> keys);
+
 // What the index holds for a part of `key` that begins at `offset`, if the key
 // stands in the set `sequence`.
 PieceSource SourceOf(const PayloadIo& payload, const Key& key,

@@ -138,15 +138,16 @@ void ReadOperation::OnRead(ImageRange miss, const std::shared_ptr<Fill>& fill,
                            absl::Status status) {
   if (!status.ok()) core_.counters().Add(Counter::kBackingReadErrors);
   std::vector<Fill::Waiter> waiters;
+  const bool fill_cache = fill != nullptr && status.ok() &&
+                          keep_ == Keep::kFill &&
+                          FillsReads(core_.settings().mode());
   if (fill != nullptr) {
     Shard& shard = ShardOf(*fill);
     absl::MutexLock lock(&shard.mutex);
     fill->arrived = true;
     waiters.swap(fill->waiters);
-    if (!status.ok() || keep_ == Keep::kBypass) shard.ForgetFill(fill.get());
+    if (!fill_cache) shard.ForgetFill(fill.get());
   }
-  const bool fill_cache =
-      fill != nullptr && status.ok() && keep_ == Keep::kFill;
   std::span<const std::byte> bytes = Buffer(miss);
   for (Fill::Waiter& waiter : waiters) {
     waiter.deliver(bytes.data() + (waiter.range.offset - miss.offset), status);
@@ -167,8 +168,7 @@ void ReadOperation::FillCache(const std::shared_ptr<Fill>& fill,
   absl::Status status = absl::ResourceExhaustedError("writers wait");
   // Nobody waits for a fill, and it never takes space that someone waits for.
   if (!core_.write_path().has_waiting()) {
-    status =
-        WritePayload(core_, KeyKind::kFill, fill->range, bytes, keys);
+    status = WritePayload(core_, core_.FillKind(), fill->range, bytes, keys);
   }
   if (status.ok()) {
     if (fill->is_read_ahead && !fill->is_used) MarkReadAhead(core_, keys);

@@ -106,7 +106,8 @@ void ReadPath::ReadAligned(ImageRange range, std::span<std::byte> out,
 void ReadPath::LookAtStream(Request& request) {
   const uint64_t cutoff = core_.settings().sequential_cutoff();
   // Nothing is read ahead that would be bypassed, or take what others wait for.
-  const bool has_room = !core_.write_path().has_waiting() &&
+  const bool has_room = FillsReads(core_.settings().mode()) &&
+                        !core_.write_path().has_waiting() &&
                         core_.space().payload_left() >= kRoomForReadAhead;
   const uint64_t longest = cutoff != 0 && IsFull()
                                ? cutoff
@@ -182,6 +183,8 @@ ReadPath::Pieces ReadPath::Plan(Request& request) {
 
 void ReadPath::PlanSlice(Request& request, const ShardSlice& slice,
                          Pieces& pieces) {
+  // Nothing is dirty then: the backing device has everything but what was lost.
+  const bool pass_by = core_.settings().mode() == CacheMode::kPassthrough;
   Shard& shard = core_.shards()[slice.shard];
   absl::MutexLock lock(&shard.mutex);
   ImageOffset next = slice.offset;
@@ -198,6 +201,10 @@ void ReadPath::PlanSlice(Request& request, const ShardSlice& slice,
   shard.index.Visit(slice.start, slice.length,
                     [&](const KeyIndex::Piece& found)
                         ABSL_NO_THREAD_SAFETY_ANALYSIS {
+                      if (pass_by && found.source.kind() !=
+                                         PieceSource::Kind::kLost) {
+                        return;
+                      }
                       const ImageRange part = {
                           slice.OffsetOf(found.start),
                           uint64_t{found.length} * kSectorSize};
@@ -303,6 +310,7 @@ absl::Status ReadPath::ForgetBadPiece(const Piece& piece,
                            << piece.range << " is read again: " << why;
   const PieceSource source =
       PieceSource::Payload(core_.payload().MediaSectorOf(piece.position));
+  core_.set_index_dropped_piece();  // the log still tells of it
   ForEachSlice(piece.range, [&](const ShardSlice& slice) {
     Shard& shard = core_.shards()[slice.shard];
     absl::MutexLock lock(&shard.mutex);

@@ -22,6 +22,7 @@ constexpr uint64_t kMaxSets = 65536;
 bool Reclaim::Step() {
   if (!Wanted() || !core_.barrier().status().ok()) return false;
   const LogPosition before = core_.tails().key_tail();
+  const bool lagged = core_.set_reclaim_lags(true);
   absl::Status status = PassKeySets();
   const bool moved = core_.tails().key_tail().sequence != before.sequence;
   // What was passed before a failure can be freed all the same.
@@ -38,6 +39,9 @@ bool Reclaim::Step() {
   core_.table().Release(*freed);
   core_.space().Returned(freed->size());
   core_.counters().Add(Counter::kReclaimedSegments, freed->size());
+  // A round that failed may have taken a part of a set out of the index: the
+  // next one that moves has passed it.
+  if (status.ok() && (moved || !lagged)) core_.set_reclaim_lags(false);
   if (!status.ok()) Report(status);
   return moved || !freed->empty();
 }

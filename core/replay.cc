@@ -248,6 +248,7 @@ class Applier {
       }
       log_segments_.insert(reader.position().segment.value());
     }
+    if (void_new_) core_.tails().VoidProvisional(end);
     AdoptSegments();
     return absl::OkStatus();
   }
@@ -268,7 +269,14 @@ class Applier {
         return absl::OkStatus();
       }
     }
-    Insert(key, sequence, /*remove=*/key.kind == KeyKind::kForget);
+    bool remove = key.kind == KeyKind::kForget;
+    if (key.kind == KeyKind::kProvisional &&
+        !core_.tails().ProvisionalCounts(sequence)) {
+      remove = true;
+      // dirty_tail will pass it, and it must not count then.
+      void_new_ |= sequence >= dirty_tail_;
+    }
+    Insert(key, sequence, remove);
     if (IsDirty(key.kind) && sequence >= dirty_tail_) {
       core_.dirty_bytes() += key.range.length;
       if (HasPayload(key.kind)) {
@@ -341,6 +349,7 @@ class Applier {
   ImageCore& core_;
   ImageStatus::Replay& found_;
   const SequenceNumber dirty_tail_;
+  bool void_new_ = false;
   std::set<uint32_t> log_segments_;
 };
 

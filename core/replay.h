@@ -40,7 +40,8 @@ absl::StatusOr<LogEnd> FindLogEnd(CacheDevice& device, SegmentTable& segments,
 
 // Second pass: applies every set before log.head() to a fresh `core`. Segments
 // that records give to the image but nothing names are put on the list of the
-// unreferenced. DataLoss as above.
+// unreferenced. Provisional keys that do not count are made void for good in
+// core.tails(), which the caller stores. DataLoss as above.
 absl::Status ReplayLog(ImageCore& core, ImageStatus::Replay& found);
 
 }  // namespace pcachefs

@@ -34,7 +34,13 @@ struct ImageStatus {
   std::string backing;  // spec
   uint64_t size = 0;    // bytes
   CacheMode mode = CacheMode::kWriteback;
+  CacheMode next_mode = CacheMode::kWriteback;  // not mode: on its way there
   WritebackOrder order = WritebackOrder::kStrict;
+  // Several epochs are on their way to the backing device at once.
+  bool group_in_flight = false;
+  // The backing device alone is a state that a plain disk could hold after a
+  // power cut. Always so in strict order.
+  bool backing_consistent = true;
   int gc_percent = 0;
   // As in the image's record; 0: none.
   uint64_t max_dirty = 0;               // bytes

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "core/aligned_buffer.h"
+#include "core/around_path.h"
 #include "core/joined_done.h"
 #include "core/read_path.h"
 #include "meta/status_macros.h"
@@ -104,18 +105,40 @@ class WritePath::Unaligned : public std::enable_shared_from_this<Unaligned> {
   }
 
   void OnEdgesRead(absl::Status status) {
-    if (status.ok() && !admitted_) {
+    if (!status.ok()) return Finish(std::move(status));
+    if (!admitted_) {
       admitted_ = core_.throttle().Admit(whole_.length, since_);
-      if (!admitted_) status = absl::ResourceExhaustedError("throttled");
+      if (!admitted_) return Finish(absl::CancelledError("throttled"));
     }
-    if (status.ok()) {
-      std::memcpy(buffer_.data() + (range_.offset - whole_.offset),
-                  bytes_.data(), bytes_.size());
-      status = path_.TryWrite(whole_, buffer_.span(), placeholders_);
+    std::memcpy(buffer_.data() + (range_.offset - whole_.offset),
+                bytes_.data(), bytes_.size());
+    if (!core_.gate().Enter()) {
+      return Finish(absl::CancelledError("the mode changes"));
     }
+    if (GoesAround(core_.settings().mode())) {
+      const bool started = core_.around_path().Start(
+          {.kind = KeyKind::kWrite, .range = whole_, .bytes = buffer_.span()},
+          placeholders_, [self = shared_from_this()](absl::Status written) {
+            self->core_.LeaveGate();
+            self->Finish(std::move(written));
+          });
+      if (started) return;
+      status = absl::CancelledError("the log has no room");
+    } else {
+      status = path_.TryChange(KeyKind::kWrite, whole_, buffer_.span(),
+                               placeholders_);
+      if (absl::IsResourceExhausted(status)) {
+        status = absl::CancelledError("the cache has no room");
+      }
+    }
+    core_.LeaveGate();
+    Finish(std::move(status));
+  }
+
+  void Finish(absl::Status status) {
     Unwatch();
     if (absl::IsAborted(status)) return Start();
-    if (absl::IsResourceExhausted(status)) return Wait();
+    if (absl::IsCancelled(status)) return Wait();
     done_(std::move(status));
   }
 
@@ -125,6 +148,7 @@ class WritePath::Unaligned : public std::enable_shared_from_this<Unaligned> {
         self->done_(failed);
         return true;
       }
+      if (self->core_.gate().is_closed()) return false;
       // An attempt leaves the line, reads the edges again and may come back to
       // its end: not for nothing, or background work would run in a circle.
       // Once without looking, since there may be room in an open segment.
@@ -206,36 +230,46 @@ void WritePath::WriteSectors(ImageRange range,
   }
 }
 
+// A change of whole sectors on its way.
+struct WritePath::Request {
+  KeyKind kind;
+  ImageRange range;
+  std::span<const std::byte> bytes;
+  AlignedBuffer copy;  // what `bytes` is of, if the caller's do not live on
+  absl::Time since;
+  bool admitted = false;  // by the throttle
+  Done done;
+};
+
 void WritePath::WriteAligned(ImageRange range,
                              std::span<const std::byte> bytes,
                              CachedImage::Payload payload, Done done) {
-  bool admitted = false;
-  if (!has_waiting() && core_.throttle().Admit(range.length)) {
-    admitted = true;
-    absl::Status status = TryWrite(range, bytes, {});
+  const bool admitted =
+      !has_waiting() && core_.throttle().Admit(range.length);
+  if (admitted && core_.gate().Enter()) {
+    absl::Status status = absl::ResourceExhaustedError("");
+    if (!GoesAround(core_.settings().mode())) {
+      status = TryChange(KeyKind::kWrite, range, bytes, {});
+    }
+    core_.LeaveGate();
     if (!absl::IsResourceExhausted(status)) {
       done(std::move(status));
       return;
     }
   }
-  core_.counters().Add(Counter::kWriteWaits);
-  AlignedBuffer copy;
+  auto request = std::make_shared<Request>(
+      Request{.kind = KeyKind::kWrite,
+              .range = range,
+              .bytes = bytes,
+              .copy = AlignedBuffer(),
+              .since = core_.clock().Now(),
+              .admitted = admitted,
+              .done = std::move(done)});
   if (payload == CachedImage::Payload::kCopyIfWaiting) {
-    copy = Copy(bytes);
-    bytes = copy.span();
+    request->copy = Copy(bytes);
+    request->bytes = request->copy.span();
   }
-  TryOrWait([this, range, bytes, copy = std::move(copy), admitted,
-             since = core_.clock().Now(),
-             done = std::move(done)](const absl::Status& failed) mutable {
-    if (failed.ok() && !admitted) {
-      admitted = core_.throttle().Admit(range.length, since);
-      if (!admitted) return false;
-    }
-    absl::Status status = failed.ok() ? TryWrite(range, bytes, {}) : failed;
-    if (absl::IsResourceExhausted(status)) return false;
-    done(std::move(status));
-    return true;
-  });
+  if (has_waiting() || !TryRequest(request)) WaitInLine(std::move(request));
 }
 
 void WritePath::Erase(ImageRange range, KeyKind kind, Done done) {
@@ -265,34 +299,65 @@ void WritePath::Erase(ImageRange range, KeyKind kind, Done done) {
 }
 
 void WritePath::EraseAligned(ImageRange range, KeyKind kind, Done done) {
-  const auto attempt = [this, range, kind] {
-    const PendingKey pending = {.key = {.kind = kind, .range = range}};
-    return PublishKeys(core_, range, {&pending, 1}, {});
-  };
-  if (!has_waiting()) {
-    absl::Status status = attempt();
-    if (!absl::IsResourceExhausted(status)) {
-      done(std::move(status));
-      return;
-    }
+  auto request = std::make_shared<Request>(Request{.kind = kind,
+                                                   .range = range,
+                                                   .bytes = {},
+                                                   .copy = AlignedBuffer(),
+                                                   .since = {},
+                                                   .admitted = true,
+                                                   .done = std::move(done)});
+  if (has_waiting() || !TryRequest(request)) WaitInLine(std::move(request));
+}
+
+bool WritePath::TryRequest(const std::shared_ptr<Request>& request) {
+  if (!request->admitted) {
+    request->admitted =
+        core_.throttle().Admit(request->range.length, request->since);
+    if (!request->admitted) return false;
   }
-  TryOrWait([attempt, done = std::move(done)](
-                const absl::Status& failed) mutable {
-    absl::Status status = failed.ok() ? attempt() : failed;
-    if (absl::IsResourceExhausted(status)) return false;
-    done(std::move(status));
+  if (!core_.gate().Enter()) return false;
+  if (GoesAround(core_.settings().mode())) {
+    const bool started = core_.around_path().Start(
+        {.kind = request->kind,
+         .range = request->range,
+         .bytes = request->bytes},
+        {}, [this, request](absl::Status status) {
+          core_.LeaveGate();
+          // It stood behind another change, and then the log had no room.
+          if (absl::IsCancelled(status)) return WaitInLine(request);
+          request->done(std::move(status));
+        });
+    if (!started) core_.LeaveGate();
+    return started;
+  }
+  absl::Status status =
+      TryChange(request->kind, request->range, request->bytes, {});
+  core_.LeaveGate();
+  if (absl::IsResourceExhausted(status)) return false;
+  request->done(std::move(status));
+  return true;
+}
+
+void WritePath::WaitInLine(std::shared_ptr<Request> request) {
+  core_.counters().Add(Counter::kWriteWaits);
+  TryOrWait([this, request = std::move(request)](const absl::Status& failed) {
+    if (failed.ok()) return TryRequest(request);
+    request->done(failed);
     return true;
   });
 }
 
-absl::Status WritePath::TryWrite(
-    ImageRange range, std::span<const std::byte> bytes,
+absl::Status WritePath::TryChange(
+    KeyKind kind, ImageRange range, std::span<const std::byte> bytes,
     std::span<const std::shared_ptr<Fill>> placeholders) {
   PendingKeys keys;
-  RETURN_IF_ERROR(
-      WritePayload(core_, KeyKind::kWrite, range, bytes, keys));
+  if (kind == KeyKind::kWrite) {
+    RETURN_IF_ERROR(WritePayload(core_, kind, range, bytes, keys));
+  } else {
+    keys.push_back({.key = {.kind = kind, .range = range}});
+  }
   absl::Status status = PublishKeys(core_, range, keys, placeholders);
-  if (!status.ok()) AbandonPayload(core_, keys);
+  if (!status.ok() && HasPayload(kind)) AbandonPayload(core_, keys);
   return status;
 }
 

@@ -2,7 +2,10 @@
 //
 // plan: take payload blocks; I/O: copy into them; commit: PublishKeys. A write
 // that finds no space waits in line, first come first served, until reclaim has
-// freed some (C11); whole sectors written later do not overtake it.
+// freed some (C11); whole sectors written later do not overtake it. While the
+// mode changes everybody waits in line.
+//
+// In modes that go around the cache a change is handed to AroundPath.
 
 #ifndef PCACHEFS_CORE_WRITE_PATH_H_
 #define PCACHEFS_CORE_WRITE_PATH_H_
@@ -55,6 +58,7 @@ class WritePath {
   // when there is nothing to wait for any more, and must answer then.
   using Attempt = absl::AnyInvocable<bool(const absl::Status&)>;
   class Unaligned;
+  struct Request;
 
   void TryOrWait(Attempt attempt);
   void WriteSectors(ImageRange range, std::span<const std::byte> bytes,
@@ -62,8 +66,15 @@ class WritePath {
   void WriteAligned(ImageRange range, std::span<const std::byte> bytes,
                     CachedImage::Payload payload, Done done);
   void EraseAligned(ImageRange range, KeyKind kind, Done done);
-  absl::Status TryWrite(ImageRange range, std::span<const std::byte> bytes,
-                        std::span<const std::shared_ptr<Fill>> placeholders);
+
+  // A change of whole sectors, by whatever way the mode wants. False: it must
+  // wait, nothing was done.
+  bool TryRequest(const std::shared_ptr<Request>& request);
+  void WaitInLine(std::shared_ptr<Request> request);
+  // Into the cache. ResourceExhausted: it must wait.
+  absl::Status TryChange(KeyKind kind, ImageRange range,
+                         std::span<const std::byte> bytes,
+                         std::span<const std::shared_ptr<Fill>> placeholders);
 
   ImageCore& core_;
   absl::Mutex mutex_;

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/around_path.h"
 #include "core/publish.h"
 #include "core/write_path.h"
 #include "glog/logging.h"
@@ -14,6 +15,9 @@ namespace {
 
 // Failures in a row after which those who wait for a drain are told.
 constexpr int kFailuresBeforeDrainEnds = 5;
+
+// How many times the bytes of a batch may be in one that is a group of epochs.
+constexpr uint64_t kBatchesInGroup = 4;
 
 // Failures in a row after which dirty data that the cache device cannot read is
 // lost, so that the rest can be written back: about half a minute.
@@ -29,7 +33,9 @@ bool Writeback::Step() {
         // That does not go away by itself.
         return FailDrains(core_.barrier().status());
       }
-      return !stopping_ && core_.clock().Now() >= retry_at_ && StartBatch();
+      if (stopping_) return false;
+      if (ClearMixedEpochs()) return true;
+      return MayStartBatch() && StartBatch();
     case Phase::kWriting:
     case Phase::kFlushing:
       return false;
@@ -44,6 +50,9 @@ bool Writeback::Step() {
   }
   if (!status.ok()) {
     core_.counters().Add(Counter::kBackingWriteErrors);
+    if (GoesAround(core_.settings().mode())) {
+      core_.around_path().NoteFlushFailed();
+    }
     Fail(status);
   } else if (phase_ == Phase::kWritten) {
     SubmitFlush();
@@ -70,8 +79,36 @@ bool Writeback::Stop() {
   return phase != Phase::kWriting && phase != Phase::kFlushing;
 }
 
+bool Writeback::backing_consistent() {
+  return core_.tails().dirty_tail().sequence.value() >= mixed_until_;
+}
+
+void Writeback::NoteMixed(SequenceNumber end) {
+  if (mixed_until_ < end.value()) mixed_until_ = end.value();
+}
+
+bool Writeback::ClearMixedEpochs() {
+  if (!core_.settings().mixed_epochs() ||
+      core_.settings().order() != WritebackOrder::kStrict ||
+      !backing_consistent()) {
+    return false;
+  }
+  return core_
+      .ChangeRecord([](ImageRecord& record) {
+        record.mixed_epochs = false;
+        return absl::OkStatus();
+      })
+      .ok();
+}
+
+bool Writeback::MayStartBatch() {
+  const absl::Time now = core_.clock().Now();
+  if (now < retry_at_ || core_.read_only()) return false;
+  if (!GoesAround(core_.settings().mode())) return true;
+  return now >= next_around_ || core_.write_path().has_waiting();
+}
+
 bool Writeback::StartBatch() {
-  if (core_.read_only()) return false;
   const LogPosition tail = core_.tails().dirty_tail();
   const SequenceNumber durable = core_.log().durable();
   if (tail.sequence > durable) {
@@ -87,7 +124,11 @@ bool Writeback::StartBatch() {
   const uint64_t bytes = pace_.NextBatch(LargestBatch(), IsUrgent());
   if (bytes == 0) return false;
   batch_ = std::make_unique<WritebackBatch>(core_);
-  const absl::Status collected = batch_->Collect(tail, durable, bytes);
+  if (GoesAround(core_.settings().mode())) {
+    next_around_ = core_.clock().Now() + core_.options().commit_interval;
+  }
+  const absl::Status collected =
+      batch_->Collect(tail, durable, bytes, core_.settings().order());
   if (!collected.ok()) {
     Fail(collected);
     return true;
@@ -101,11 +142,16 @@ void Writeback::SubmitWrites() {
       batch_->MakeRequests(failures_ >= kFailuresBeforeGivingUp);
   if (!requests.ok()) return Fail(requests.status());
   if (requests->empty()) {
+    if (batch_->has_provisional_keys()) return SubmitFlush();
     FinishBatch();
     return;
   }
   pace_.Began(batch_->bytes_to_write());
   core_.counters().Add(Counter::kWritebackBatches);
+  if (batch_->spans_epochs()) {
+    NoteMixed(batch_->end().sequence);
+    group_in_flight_ = true;
+  }
   pending_ = requests->size() + 1;
   phase_ = Phase::kWriting;
   for (BackingRequest& request : *requests) {
@@ -138,7 +184,10 @@ void Writeback::SubmitFlush() {
 }
 
 bool Writeback::IsUrgent() {
-  if (core_.write_path().has_waiting() || core_.throttle().in_zone()) {
+  // Around the cache there is nothing to pace but flushes, which MayStartBatch
+  // does.
+  if (core_.write_path().has_waiting() || core_.throttle().in_zone() ||
+      GoesAround(core_.settings().mode())) {
     return true;
   }
   const uint32_t max_age = core_.settings().max_dirty_age();
@@ -153,8 +202,11 @@ bool Writeback::IsUrgent() {
 uint64_t Writeback::LargestBatch() {
   const uint64_t share = uint64_t{core_.space().share()} *
                          core_.table().geometry().segment_size();
-  return std::min(core_.options().writeback_batch,
-                  std::max<uint64_t>(share / 8, kMiB));
+  const uint64_t most = core_.options().writeback_batch *
+                        (core_.settings().order() == WritebackOrder::kStrict
+                             ? 1
+                             : kBatchesInGroup);
+  return std::min(most, std::max<uint64_t>(share / 8, kMiB));
 }
 
 void Writeback::OnRequestDone(uint64_t bytes, absl::Status status) {
@@ -207,12 +259,14 @@ bool Writeback::FinishBatch() {
   batch_->MarkClean();
   batch_.reset();
   core_.tails().ShowDirtyTail();
+  group_in_flight_ = false;
   Succeed();
   return true;
 }
 
 void Writeback::Fail(const absl::Status& status) {
   batch_.reset();
+  group_in_flight_ = false;
   phase_ = Phase::kIdle;
   const CacheOptions& options = core_.options();
   back_off_ = failures_ == 0 ? options.retry_first

@@ -7,6 +7,13 @@
 // dirty_tail moves (C3) and is made durable before the next epoch is touched:
 // otherwise a crash could repeat an old epoch over a newer one.
 //
+// Order `grouped` puts several whole epochs into a batch, `relaxed` whatever fits:
+// while such a batch is on its way the backing device alone is not consistent.
+//
+// Where writes go around the cache nothing is dirty; then a batch is but a flush
+// of the backing device, at most one in a commit interval, that lets dirty_tail
+// pass provisional keys.
+//
 // Verified before it leaves: payload with a wrong checksum is not written back
 // but marked lost, and reads of it answer an error.
 
@@ -52,6 +59,14 @@ class Writeback {
   // Starts nothing new; true when nothing is in flight any more.
   bool Stop();
 
+  // Several epochs are on their way at once.
+  bool group_in_flight() const { return group_in_flight_; }
+  // The backing device holds a state that a plain disk could hold after a power
+  // cut: no group in flight, and none begun that dirty_tail has not passed.
+  bool backing_consistent();
+  // Of the sets before `end` any part may have been written back.
+  void NoteMixed(SequenceNumber end);
+
   // When Step has nothing to do before then: the end of a back-off.
   absl::Time next_step() const { return retry_at_; }
 
@@ -63,6 +78,9 @@ class Writeback {
     Done done;
   };
 
+  // Takes the mark of a looser order off the record when it has no meaning.
+  bool ClearMixedEpochs();
+  bool MayStartBatch();
   bool StartBatch();
   // Somebody waits for what writeback does, or it is late.
   bool IsUrgent();
@@ -86,6 +104,9 @@ class Writeback {
   absl::Time retry_at_ = absl::InfinitePast();
   absl::Duration back_off_;
   int failures_ = 0;  // in a row
+  absl::Time next_around_ = absl::InfinitePast();
+  std::atomic<bool> group_in_flight_{false};
+  std::atomic<uint64_t> mixed_until_{0};  // number of a key set
   absl::Mutex mutex_;
   absl::Status batch_status_ ABSL_GUARDED_BY(mutex_);
   std::vector<DrainWaiter> drains_ ABSL_GUARDED_BY(mutex_);

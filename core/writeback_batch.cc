@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "core/log_reader.h"
 #include "core/publish.h"
 #include "meta/status_macros.h"
 #include "meta/units.h"
@@ -20,28 +19,69 @@ constexpr size_t kMaxBuffers = 256;
 
 }  // namespace
 
-absl::Status WritebackBatch::Collect(const LogPosition& from,
-                                     SequenceNumber limit,
-                                     uint64_t max_bytes) {
-  LogReader reader(core_.device(), core_.table(),
+LogReader WritebackBatch::ReaderAt(const LogPosition& position) {
+  return LogReader(core_.device(), core_.table(),
                    {.image = core_.tag(),
                     .image_size = core_.size(),
-                    .position = from});
+                    .position = position});
+}
+
+absl::Status WritebackBatch::LogError(const LogPosition& position,
+                                      const absl::Status& why) const {
+  return absl::DataLossError(absl::StrCat(
+      "image ", core_.name(), ": key log unreadable in segment ",
+      position.segment.value(), " at ", position.offset.value(), ", key set ",
+      position.sequence.value(), ": ", why.message()));
+}
+
+absl::StatusOr<SequenceNumber> WritebackBatch::EndOfGroup(
+    const LogPosition& from, SequenceNumber limit, uint64_t max_bytes) {
+  // Its mark is in the set behind it, which need not be there yet.
+  const SequenceNumber last_epoch_end = core_.log().last_epoch_end();
+  LogReader reader = ReaderAt(from);
+  SequenceNumber end = limit;
+  uint64_t bytes = 0;
+  uint64_t sets = 0;
+  bool dirty = false;
+  while (reader.position().sequence <= limit && sets < kMaxSets &&
+         (bytes < max_bytes || sets == 0)) {
+    const LogPosition position = reader.position();
+    absl::StatusOr<KeySetView> set = reader.Next();
+    if (!set.ok()) return LogError(position, set.status());
+    if (set->header().begins_epoch && dirty) end = position.sequence - 1;
+    KeySetView::Cursor cursor(*set);
+    while (cursor.Next()) {
+      if (!IsDirty(cursor.key().kind)) continue;
+      dirty = true;
+      if (HasPayload(cursor.key().kind)) bytes += cursor.key().range.length;
+    }
+    if (position.sequence == last_epoch_end && dirty) end = last_epoch_end;
+    ++sets;
+  }
+  return end;
+}
+
+absl::Status WritebackBatch::Collect(const LogPosition& from,
+                                     SequenceNumber limit, uint64_t max_bytes,
+                                     WritebackOrder order) {
+  if (order == WritebackOrder::kGrouped) {
+    ASSIGN_OR_RETURN(limit, EndOfGroup(from, limit, max_bytes));
+  }
+  LogReader reader = ReaderAt(from);
   end_ = from;
   uint64_t bytes = 0;
   while (end_.sequence <= limit && set_count_ < kMaxSets &&
          (bytes < max_bytes || set_count_ == 0)) {
     absl::StatusOr<KeySetView> set = reader.Next();
-    if (!set.ok()) {
-      return absl::DataLossError(absl::StrCat(
-          "image ", core_.name(), ": key log unreadable in segment ",
-          end_.segment.value(), " at ", end_.offset.value(), ", key set ",
-          end_.sequence.value(), ": ", set.status().message()));
+    if (!set.ok()) return LogError(end_, set.status());
+    if (set->header().begins_epoch && !keys_.empty()) {
+      // The user's flush is a boundary that the backing device must not blur.
+      if (order == WritebackOrder::kStrict) break;
+      spans_epochs_ = true;
     }
-    // The user's flush is a boundary that the backing device must not blur.
-    if (set->header().begins_epoch && !keys_.empty()) break;
     KeySetView::Cursor cursor(*set);
     while (cursor.Next()) {
+      has_provisional_keys_ |= cursor.key().kind == KeyKind::kProvisional;
       if (!IsDirty(cursor.key().kind)) continue;
       Add(cursor.key(), set->header().sequence);
       if (HasPayload(cursor.key().kind)) bytes += cursor.key().range.length;

@@ -13,8 +13,10 @@
 #include "absl/status/statusor.h"
 #include "core/aligned_buffer.h"
 #include "core/image_core.h"
+#include "core/log_reader.h"
 #include "iobackend/backing_device.h"
 #include "meta/key_set.h"
+#include "meta/records.h"
 #include "meta/types.h"
 
 namespace pcachefs {
@@ -24,11 +26,13 @@ class WritebackBatch {
  public:
   explicit WritebackBatch(ImageCore& core) : core_(core) {}
 
-  // Collects key sets from `from`, none beyond `limit`: up to the end of the
-  // epoch, `max_bytes` of payload or a bound on the number of sets, at least
-  // one set. DataLoss if the log itself is damaged.
+  // Collects key sets from `from`, none beyond `limit`: up to `max_bytes` of
+  // payload or a bound on the number of sets, at least one set. In strict order
+  // no further than the end of the epoch; in grouped order up to the last end of
+  // an epoch in there, or like strict if there is none. DataLoss if the log
+  // itself is damaged.
   absl::Status Collect(const LogPosition& from, SequenceNumber limit,
-                       uint64_t max_bytes);
+                       uint64_t max_bytes, WritebackOrder order);
 
   // The requests that bring the batch to the backing device, sorted by offset,
   // neighbours merged; empty if nothing is to be written. Payload is verified
@@ -51,6 +55,9 @@ class WritebackBatch {
   void MarkClean();
 
   bool has_dirty_keys() const { return !keys_.empty(); }
+  // dirty_tail may pass it only after a flush of the backing device.
+  bool has_provisional_keys() const { return has_provisional_keys_; }
+  bool spans_epochs() const { return spans_epochs_; }
   // Where the log goes on behind the batch.
   const LogPosition& end() const { return end_; }
   uint64_t bytes_to_write() const { return bytes_to_write_; }
@@ -67,6 +74,14 @@ class WritebackBatch {
     SequenceNumber sequence;
   };
 
+  LogReader ReaderAt(const LogPosition& position);
+  absl::Status LogError(const LogPosition& position,
+                        const absl::Status& why) const;
+  // The last set before the last boundary between epochs that a batch with
+  // these bounds reaches; `limit` if it reaches none.
+  absl::StatusOr<SequenceNumber> EndOfGroup(const LogPosition& from,
+                                            SequenceNumber limit,
+                                            uint64_t max_bytes);
   void Add(const Key& key, SequenceNumber sequence);
   void Cut(uint64_t begin, uint64_t end);
   absl::Status AppendPayload(ImageOffset offset, const Extent& extent,
@@ -77,6 +92,8 @@ class WritebackBatch {
   uint64_t set_count_ = 0;
   uint64_t bytes_to_write_ = 0;
   bool unreadable_is_lost_ = false;
+  bool has_provisional_keys_ = false;
+  bool spans_epochs_ = false;
   std::map<uint64_t, Extent> extents_;
   std::vector<DirtyKey> keys_;
   std::vector<AlignedBuffer> buffers_;

@@ -27,6 +27,9 @@
 namespace pcachefs {
 namespace {
 
+// The only setting whose change is an operation.
+constexpr char kModeKey[] = "cache_mode";
+
 // A string member; empty if it is not there.
 absl::StatusOr<std::string> StringMember(const Json& request, const char* key) {
   const auto found = request.find(key);
@@ -290,6 +293,7 @@ absl::StatusOr<Json> ControlProtocol::Set(const Json& request) {
   if (setting == nullptr) {
     return absl::NotFoundError(absl::StrCat("unknown key '", key, "'"));
   }
+  if (key == kModeKey) return BeginModeSwitch(request, value);
   RETURN_IF_ERROR(setting->set(target_, image, value));
   ASSIGN_OR_RETURN(const ImageStatus changed, FindImage(name));
   Json answer = Success();
@@ -389,6 +393,18 @@ absl::StatusOr<Json> ControlProtocol::Grow(const Json& /*request*/) {
   Json answer = Success();
   answer["segments"] = target_.GetStatus().segments;
   answer["added"] = added;
+  return answer;
+}
+
+absl::StatusOr<Json> ControlProtocol::BeginModeSwitch(
+    const Json& request, const std::string& value) {
+  ASSIGN_OR_RETURN(const CacheMode mode, ParseCacheMode(value));
+  ASSIGN_OR_RETURN(const auto operation, BeginOperation("set", request));
+  target_.SetMode(operation->name, mode, [operation](absl::Status status) {
+    operation->End(std::move(status));
+  });
+  Json answer = Success();
+  answer["operation"] = operation->id;
   return answer;
 }
 

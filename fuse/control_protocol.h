@@ -10,6 +10,7 @@
 //   {"verb":"get","name":"vm1","key":"gc_percent"}
 //                              -> {"ok":true,"name":..,"values":{..}}
 //   {"verb":"set","name":"vm1","key":"gc_percent","value":50}
+//        cache_mode: an operation, since a switch may take as long as a drain
 //   {"verb":"explain","name":"vm1","offset":4096}
 //        -> {"ok":true,"kind":"cached","dirty":true,"segment":..,...}
 //   {"verb":"map","name":"vm1","cells":1024}
@@ -84,6 +85,8 @@ class ControlProtocol {
   absl::StatusOr<Json> Attach(const Json& request);
   absl::StatusOr<Json> Detach(const Json& request);
   absl::StatusOr<Json> Grow(const Json& request);
+  absl::StatusOr<Json> BeginModeSwitch(const Json& request,
+                                       const std::string& value);
   absl::StatusOr<Json> Stop(const Json& request);
 
   // NotFound if `name` is neither empty nor that of an image.

@@ -36,6 +36,9 @@ class ControlTarget {
   virtual void Flush(const std::string& name, Done done) = 0;
   virtual void Drain(const std::string& name, Done done) = 0;
 
+  // Begins a change of the mode, which may take as long as a drain.
+  virtual void SetMode(const std::string& name, CacheMode mode, Done done) = 0;
+
   // May wait for the cache device.
   virtual absl::Status Change(const std::string& name,
                               const ImageChanges& changes) = 0;

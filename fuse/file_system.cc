@@ -174,6 +174,14 @@ void FileSystem::ForImages(const std::string& name, ImageOperation operation,
   }
 }
 
+void FileSystem::SetMode(const std::string& name, CacheMode mode, Done done) {
+  const ImageUse image(directory_.FindImage(name));
+  if (!image) {
+    return done(absl::NotFoundError(absl::StrCat("no image '", name, "'")));
+  }
+  image->SetMode(mode, std::move(done));
+}
+
 absl::Status FileSystem::Change(const std::string& name,
                                 const ImageChanges& changes) {
   const ImageUse image(directory_.FindImage(name));

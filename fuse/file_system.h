@@ -62,6 +62,7 @@ class FileSystem : public ControlTarget {
   ServerFacts GetFacts() override;
   void Flush(const std::string& name, Done done) override;
   void Drain(const std::string& name, Done done) override;
+  void SetMode(const std::string& name, CacheMode mode, Done done) override;
   absl::Status Change(const std::string& name,
                       const ImageChanges& changes) override;
   absl::StatusOr<PlaceInImage> Explain(const std::string& name,

@@ -1,14 +1,19 @@
 #include "fuse/image_setting.h"
 
 #include <cstdint>
+#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 #include "core/image_settings.h"
 #include "core/status.h"
 #include "fuse/control_target.h"
@@ -51,13 +56,28 @@ absl::Status SetGcPercent(ControlTarget& target, const ImageStatus& image,
   return target.Change(image.name, {.gc_percent = percent});
 }
 
-absl::Status SetMode(ControlTarget& /*target*/, const ImageStatus& image,
+// An attribute file is written by a shell that waits, on a thread that others
+// need: a switch that takes longer goes on by itself, and the file shows the new
+// mode at its end. `pcachectl set` waits for that.
+constexpr absl::Duration kModeWait = absl::Seconds(2);
+
+absl::Status SetMode(ControlTarget& target, const ImageStatus& image,
                      absl::string_view value) {
+  struct Result {
+    absl::Mutex mutex;
+    bool ended ABSL_GUARDED_BY(mutex) = false;
+    absl::Status status ABSL_GUARDED_BY(mutex);
+  };
   ASSIGN_OR_RETURN(const CacheMode mode, ParseCacheMode(value));
-  if (mode == image.mode) return absl::OkStatus();
-  return absl::UnimplementedError(absl::StrCat(
-      "cache_mode: image ", image.name, " is in mode ", Name(image.mode),
-      "; switching to ", Name(mode), " is not possible in this version"));
+  auto result = std::make_shared<Result>();
+  target.SetMode(image.name, mode, [result](absl::Status status) {
+    absl::MutexLock lock(&result->mutex);
+    result->ended = true;
+    result->status = std::move(status);
+  });
+  absl::MutexLock lock(&result->mutex);
+  result->mutex.AwaitWithTimeout(absl::Condition(&result->ended), kModeWait);
+  return result->status;
 }
 
 absl::Status SetOrder(ControlTarget& target, const ImageStatus& image,
@@ -129,7 +149,8 @@ const std::vector<ImageSetting>& ImageSettings() {
   static const auto& settings = *new std::vector<ImageSetting>{
       {"gc_percent", "0..90",
        [](const ImageStatus& i) { return Text(i.gc_percent); }, SetGcPercent},
-      {"cache_mode", "writeback",
+      {"cache_mode",
+       "writeback|writethrough|writearound|writeonly|passthrough",
        [](const ImageStatus& i) { return std::string(Name(i.mode)); },
        SetMode},
       {"order", "strict|grouped|relaxed",

@@ -25,6 +25,7 @@ namespace {
 
 constexpr uint32_t kFlagReadOnlyBacking = 1;
 constexpr uint32_t kFlagDefaultShare = 2;
+constexpr uint32_t kFlagMixedEpochs = 4;
 constexpr size_t kUuidOffset = 24;
 constexpr size_t kNameOffset = 64;
 constexpr size_t kNameSize = 64;
@@ -94,6 +95,7 @@ absl::Status LoadNumbers(std::span<const std::byte> record,
   const uint32_t flags = LoadLittle<uint32_t>(record, 20);
   image.read_only_backing = (flags & kFlagReadOnlyBacking) != 0;
   image.has_default_share = (flags & kFlagDefaultShare) != 0;
+  image.mixed_epochs = (flags & kFlagMixedEpochs) != 0;
   std::memcpy(image.uuid.bytes.data(),
               record.subspan(kUuidOffset, image.uuid.bytes.size()).data(),
               image.uuid.bytes.size());
@@ -147,7 +149,8 @@ void ImageRecord::EncodeBody(std::span<std::byte> record) const {
   StoreLittle<uint8_t>(record, 19, gc_percent);
   StoreLittle<uint32_t>(record, 20,
                         (read_only_backing ? kFlagReadOnlyBacking : 0) |
-                            (has_default_share ? kFlagDefaultShare : 0));
+                            (has_default_share ? kFlagDefaultShare : 0) |
+                            (mixed_epochs ? kFlagMixedEpochs : 0));
   std::memcpy(record.subspan(kUuidOffset, uuid.bytes.size()).data(),
               uuid.bytes.data(), uuid.bytes.size());
   StoreLittle<uint64_t>(record, 40, size);

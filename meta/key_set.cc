@@ -84,6 +84,7 @@ bool KeyFits(const RawKey& key, const Bounds& bounds) {
   switch (static_cast<KeyKind>(key.kind)) {
     case KeyKind::kWrite:
     case KeyKind::kFill:
+    case KeyKind::kProvisional:
       return RangeFits(key, bounds) && PayloadFits(key, bounds);
     case KeyKind::kZero:
     case KeyKind::kDiscard:
@@ -115,8 +116,8 @@ absl::Status KeyError(const RawKey& key, const Bounds& bounds,
   };
   const auto kind = static_cast<KeyKind>(key.kind);
   if (key.kind < static_cast<uint8_t>(KeyKind::kWrite) ||
-      key.kind > static_cast<uint8_t>(KeyKind::kLost)) {
-    return error("kind", key.kind, "1 to 7");
+      key.kind > static_cast<uint8_t>(KeyKind::kProvisional)) {
+    return error("kind", key.kind, "1 to 8");
   }
   if (kind == KeyKind::kLink) {
     if (key.offset != 0)
@@ -242,6 +243,8 @@ const char* Name(KeyKind kind) {
       return "forget";
     case KeyKind::kLost:
       return "lost";
+    case KeyKind::kProvisional:
+      return "provisional";
   }
   return "unknown";
 }

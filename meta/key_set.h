@@ -30,10 +30,14 @@ enum class KeyKind : uint8_t {
   kLink = 5,     // the log goes on in another segment
   kForget = 6,   // the range is served by the backing device
   kLost = 7,     // the range answers EIO
+  // Payload, clean, of a range that the backing device may still lose in a power
+  // cut: counts once dirty_tail has passed it, else it is a kForget.
+  kProvisional = 8,
 };
 
 constexpr bool HasPayload(KeyKind kind) {
-  return kind == KeyKind::kWrite || kind == KeyKind::kFill;
+  return kind == KeyKind::kWrite || kind == KeyKind::kFill ||
+         kind == KeyKind::kProvisional;
 }
 // Must reach the backing device before dirty_tail passes it.
 constexpr bool IsDirty(KeyKind kind) {

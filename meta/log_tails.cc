@@ -65,6 +65,8 @@ void LogTails::EncodeBody(std::span<std::byte> record) const {
   StoreLittle<uint64_t>(record, 96, committed.value());
   StoreLittle<uint32_t>(record, 104, clean_stop ? kFlagCleanStop : 0);
   StoreLittle<uint32_t>(record, 108, tail_incarnation.value());
+  StoreLittle<uint64_t>(record, 112, void_begin.value());
+  StoreLittle<uint64_t>(record, 120, void_end.value());
 }
 
 absl::StatusOr<LogTails> LogTails::DecodeBody(
@@ -77,10 +79,16 @@ absl::StatusOr<LogTails> LogTails::DecodeBody(
   tails.committed = SequenceNumber(LoadLittle<uint64_t>(record, 96));
   tails.clean_stop = (LoadLittle<uint32_t>(record, 104) & kFlagCleanStop) != 0;
   tails.tail_incarnation = Incarnation(LoadLittle<uint32_t>(record, 108));
+  tails.void_begin = SequenceNumber(LoadLittle<uint64_t>(record, 112));
+  tails.void_end = SequenceNumber(LoadLittle<uint64_t>(record, 120));
   RETURN_IF_ERROR(
       CheckOrder(tails.key_tail, "key_tail", tails.dirty_tail, "dirty_tail"));
   RETURN_IF_ERROR(
       CheckOrder(tails.dirty_tail, "dirty_tail", tails.key_head, "key_head"));
+  if (tails.void_begin > tails.void_end) {
+    return FieldError(kName, "void_begin", tails.void_begin.value(),
+                      absl::StrCat("at most void_end ", tails.void_end.value()));
+  }
   return tails;
 }
 

@@ -79,6 +79,15 @@ enum class CacheMode : uint8_t {
   kWriteonly = 3,
   kPassthrough = 4,
 };
+// Writes go to the backing device before they are acknowledged; nothing is
+// dirty.
+constexpr bool GoesAround(CacheMode mode) {
+  return mode != CacheMode::kWriteback && mode != CacheMode::kWriteonly;
+}
+// Reads that miss fill the cache.
+constexpr bool FillsReads(CacheMode mode) {
+  return mode != CacheMode::kWriteonly && mode != CacheMode::kPassthrough;
+}
 enum class WritebackOrder : uint8_t { kStrict = 0, kGrouped = 1, kRelaxed = 2 };
 enum class BackingKind : uint8_t { kFile = 1, kBlockDevice = 2, kNbd = 3 };
 
@@ -117,6 +126,9 @@ struct ImageRecord {
   // Nobody asked for a share of this size: it may become smaller when another
   // image comes.
   bool has_default_share = false;
+  // The order was not strict when some of what is dirty was logged: the backing
+  // device may hold parts of several epochs until that is written back.
+  bool mixed_epochs = false;
   Uuid uuid;
   uint64_t size = 0;  // bytes, a multiple of kSectorSize
   uint32_t share_segments = 0;
@@ -150,6 +162,10 @@ struct LogTails {
   // Of the last set before key_tail, 0 if there was none: no set of an earlier
   // one can stand at key_tail.
   Incarnation tail_incarnation;
+  // Provisional keys with numbers in [void_begin, void_end) count for nothing,
+  // wherever dirty_tail is: a start found them beyond it.
+  SequenceNumber void_begin;
+  SequenceNumber void_end;
 
   // Rejects key_tail > dirty_tail, or dirty_tail > key_head (C4). Bounds
   // against a device are the loader's: see ValidateLogPosition.

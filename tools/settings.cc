@@ -75,16 +75,12 @@ absl::Status SetBacking(absl::string_view value, Settings& settings) {
 
 absl::Status SetMode(absl::string_view value, Settings& settings) {
   ASSIGN_OR_RETURN(settings.mode, ParseCacheMode(value));
-  if (settings.mode == CacheMode::kWriteback) return absl::OkStatus();
-  return absl::UnimplementedError(
-      absl::StrCat("got ", value, ", but this version knows only writeback"));
+  return absl::OkStatus();
 }
 
 absl::Status SetOrder(absl::string_view value, Settings& settings) {
   ASSIGN_OR_RETURN(settings.order, ParseWritebackOrder(value));
-  if (settings.order == WritebackOrder::kStrict) return absl::OkStatus();
-  return absl::UnimplementedError(
-      absl::StrCat("got ", value, ", but this version knows only strict"));
+  return absl::OkStatus();
 }
 
 absl::Status SetTransport(absl::string_view value, Settings& settings) {
@@ -120,8 +116,13 @@ const Setting kSettings[] = {
      "images to attach: NAME shows SPEC, a file, a block device or an NBD URI; "
      "images that the cache knows come back by themselves",
      SetBacking},
-    {"mode", "MODE", "of new images: writeback", SetMode},
-    {"order", "ORDER", "of writeback, for new images: strict", SetOrder},
+    {"mode", "MODE",
+     "of new images: writeback, writethrough, writearound, writeonly or "
+     "passthrough (writeback)",
+     SetMode},
+    {"order", "ORDER",
+     "of writeback, for new images: strict, grouped or relaxed (strict)",
+     SetOrder},
     {"gc_percent", "N",
      "reclaim clean segments when so many percent of an image's share are "
      "used, 0..90 (70)",

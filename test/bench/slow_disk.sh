@@ -9,6 +9,7 @@ dir=$(mktemp -d /dev/shm/pcachefs-bench.XXXXXX)
 disks=()
 
 finish() {
+  set +e
   timeout 60 "$bin/tools/pcachectl" stop --force "$dir/mnt" >/dev/null 2>&1
   umount --lazy "$dir/mnt" 2>/dev/null
   for name in "${disks[@]}"; do

@@ -125,6 +125,12 @@ Pending CoreMachine::StartDrain() {
   return pending;
 }
 
+Pending CoreMachine::StartSetMode(CacheMode mode) {
+  auto pending = std::make_shared<Answer>();
+  image_->SetMode(mode, DoneOf(pending));
+  return pending;
+}
+
 absl::StatusOr<std::string> CoreMachine::Read(uint64_t offset,
                                               uint64_t length) {
   const Pending pending = StartRead(offset, length);
@@ -147,6 +153,10 @@ absl::Status CoreMachine::Discard(uint64_t offset, uint64_t length) {
 absl::Status CoreMachine::Flush() { return Await(StartFlush()); }
 
 absl::Status CoreMachine::Drain() { return Await(StartDrain()); }
+
+absl::Status CoreMachine::SetMode(CacheMode mode) {
+  return Await(StartSetMode(mode));
+}
 
 absl::Status CoreMachine::Await(const Pending& pending) {
   for (int i = 0; !pending->done; ++i) {

@@ -70,12 +70,14 @@ class CoreMachine {
   Pending StartDiscard(uint64_t offset, uint64_t length);
   Pending StartFlush();
   Pending StartDrain();
+  Pending StartSetMode(CacheMode mode);
   absl::StatusOr<std::string> Read(uint64_t offset, uint64_t length);
   absl::Status Write(uint64_t offset, const std::string& bytes);
   absl::Status Zero(uint64_t offset, uint64_t length);
   absl::Status Discard(uint64_t offset, uint64_t length);
   absl::Status Flush();
   absl::Status Drain();
+  absl::Status SetMode(CacheMode mode);
 
   // Background work, time and completions until the request is answered; an
   // error if it never is.

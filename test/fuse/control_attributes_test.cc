@@ -68,15 +68,18 @@ TEST(ControlAttributes, SettingsCanBeWritten) {
   }
 }
 
-TEST(ControlAttributes, AnotherModeIsNotSupportedYet) {
+TEST(ControlAttributes, AModeThatTakesLongIsNotWaitedForForEver) {
   FakeControlTarget target;
   const int mode = NumberOf("cache_mode");
   const ImageStatus& image = target.status.images[0];
 
-  EXPECT_THAT(StoreImageAttribute(mode, target, image, "writeback"), IsOk());
   EXPECT_THAT(
-      StoreImageAttribute(mode, target, image, "writethrough"),
-      StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("writethrough")));
+      StoreImageAttribute(mode, target, image, "passthrough\n"),
+      StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("read-only")));
+  // The target never ends this one.
+  EXPECT_THAT(StoreImageAttribute(mode, target, image, "writethrough\n"),
+              IsOk());
+  EXPECT_EQ(target.calls.back(), "mode vm1 writethrough");
   EXPECT_THAT(StoreImageAttribute(mode, target, image, "fast"),
               StatusIs(absl::StatusCode::kInvalidArgument));
 }

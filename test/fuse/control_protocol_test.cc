@@ -147,10 +147,8 @@ TEST_F(ControlProtocolTest, BadSettingsAreRefused) {
               StatusIs(absl::StatusCode::kInvalidArgument));
   EXPECT_THAT(ErrorOf(set + R"("key":"speed","value":"11"})"),
               StatusIs(absl::StatusCode::kNotFound));
-  EXPECT_THAT(ErrorOf(set + R"("key":"cache_mode","value":"writeback"})"),
-              IsOk());
-  EXPECT_THAT(ErrorOf(set + R"("key":"cache_mode","value":"passthrough"})"),
-              StatusIs(absl::StatusCode::kUnimplemented));
+  EXPECT_THAT(ErrorOf(set + R"("key":"cache_mode","value":"fast"})"),
+              StatusIs(absl::StatusCode::kInvalidArgument));
   EXPECT_THAT(target_.calls, IsEmpty());
 }
 
@@ -229,6 +227,25 @@ TEST_F(ControlProtocolTest, SharesAreSetInBytes) {
 TEST_F(ControlProtocolTest, GrowTellsHowMuch) {
   EXPECT_EQ(Ask(R"({"verb":"grow"})"),
             Json({{"ok", true}, {"segments", 656}, {"added", 16}}));
+}
+
+TEST_F(ControlProtocolTest, AModeSwitchIsAnOperation) {
+  const std::string set =
+      R"({"verb":"set","name":"vm1","key":"cache_mode","value":")";
+  const Json begun = Ask(set + R"(writethrough"})");
+  const std::string poll =
+      R"({"verb":"operation","operation":)" + begun["operation"].dump() + "}";
+  EXPECT_THAT(target_.calls, ElementsAre("mode vm1 writethrough"));
+  EXPECT_EQ(Ask(poll)["verb"], "set");
+  EXPECT_EQ(Ask(poll)["done"], false);
+  target_.draining.front()(absl::OkStatus());
+  EXPECT_EQ(Ask(poll)["done"], true);
+
+  const Json refused = Ask(set + R"(passthrough"})");
+  EXPECT_THAT(
+      ErrorOf(R"({"verb":"operation","operation":)" +
+              refused["operation"].dump() + "}"),
+      StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("read-only")));
 }
 
 TEST_F(ControlProtocolTest, AStopIsRefusedWhileImagesAreOpen) {

@@ -15,6 +15,7 @@
 #include "core/status.h"
 #include "fuse/control_target.h"
 #include "fuse/server_facts.h"
+#include "meta/records.h"
 #include "meta/types.h"
 
 namespace pcachefs {
@@ -50,6 +51,13 @@ class FakeControlTarget : public ControlTarget {
   }
   void Drain(const std::string& name, Done done) override {
     calls.push_back("drain " + name);
+    draining.push_back(std::move(done));
+  }
+  void SetMode(const std::string& name, CacheMode mode, Done done) override {
+    calls.push_back(std::string("mode ") + name + " " + Name(mode));
+    if (mode == CacheMode::kPassthrough) {
+      return done(absl::FailedPreconditionError("opened read-only"));
+    }
     draining.push_back(std::move(done));
   }
   absl::Status Change(const std::string& name,

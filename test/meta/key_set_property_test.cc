@@ -37,7 +37,8 @@ class KeySetPropertyTest : public testing::Test {
   KeyWithCrcs RandomKey() {
     static constexpr KeyKind kKinds[] = {KeyKind::kWrite,  KeyKind::kFill,
                                          KeyKind::kZero,   KeyKind::kDiscard,
-                                         KeyKind::kForget, KeyKind::kLost};
+                                         KeyKind::kForget, KeyKind::kLost,
+                                         KeyKind::kProvisional};
     KeyWithCrcs result;
     Key& key = result.key;
     key.kind = kKinds[Below(std::size(kKinds))];

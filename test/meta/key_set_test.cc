@@ -224,8 +224,8 @@ TEST_F(KeySetTest, PayloadKeysOutOfBoundsAreDamage) {
   const uint32_t end_of_image = kImageSize / kSectorSize;
 
   EXPECT_THAT(WithField<uint8_t>(set, 38, 0),
-              Damage("key set 4097: key 0: kind: got 0, want 1 to 7"));
-  EXPECT_THAT(WithField<uint8_t>(set, 38, 8), Damage("kind: got 8"));
+              Damage("key set 4097: key 0: kind: got 0, want 1 to 8"));
+  EXPECT_THAT(WithField<uint8_t>(set, 38, 9), Damage("kind: got 9"));
   EXPECT_THAT(WithField<uint8_t>(set, 38, 255), Damage("kind: got 255"));
   EXPECT_THAT(WithField<uint32_t>(set, 40, 0),
               Damage("length in sectors: got 0, want at least 1"));
@@ -373,6 +373,7 @@ TEST(KeySetBuilder, StopsAtTheLargestCountAndTheLargestSet) {
 TEST(KeyKind, HasANameForMessages) {
   EXPECT_STREQ(Name(KeyKind::kWrite), "write");
   EXPECT_STREQ(Name(KeyKind::kLost), "lost");
+  EXPECT_STREQ(Name(KeyKind::kProvisional), "provisional");
   EXPECT_STREQ(Name(static_cast<KeyKind>(77)), "unknown");
 }
 

@@ -246,6 +246,35 @@ TEST(LogTails, AreOrdered) {
   EXPECT_THAT(WithField<uint64_t>(tails, 88, 0x1fff), Damage("dirty_tail"));
 }
 
+TEST(LogTails, TellWhichProvisionalKeysAreVoid) {
+  LogTails tails = ExampleLogTails();
+  tails.void_begin = SequenceNumber(0x1100);
+  tails.void_end = SequenceNumber(0x1200);
+
+  const auto decoded = LogTails::DecodeBody(EncodeSlot(tails, 1));
+
+  ASSERT_THAT(decoded, IsOk());
+  EXPECT_EQ(decoded->void_begin, SequenceNumber(0x1100));
+  EXPECT_EQ(decoded->void_end, SequenceNumber(0x1200));
+  EXPECT_THAT(WithField<uint64_t>(tails, 112, 0x1201),
+              Damage("log tails: void_begin: got 4609, want at most void_end "
+                     "4608"));
+}
+
+TEST(ImageRecord, KeepsItsFlagsApart) {
+  for (const bool mixed : {false, true}) {
+    ImageRecord record = ExampleImageRecord();
+    record.read_only_backing = !mixed;
+    record.mixed_epochs = mixed;
+
+    const auto decoded = ImageRecord::DecodeBody(EncodeSlot(record, 1));
+
+    ASSERT_THAT(decoded, IsOk());
+    EXPECT_EQ(decoded->mixed_epochs, mixed);
+    EXPECT_EQ(decoded->read_only_backing, !mixed);
+  }
+}
+
 TEST(LogPosition, LiesWithinTheDevice) {
   const Geometry geometry = *Geometry::ForDevice(10 * kGiB, 0);
   const LogPosition good = {SegmentId(638), SegmentOffset(16 * kMiB - 8),

@@ -17,16 +17,18 @@
 namespace pcachefs {
 namespace {
 
+using Run = void (*)(ImageFixture&);
+
 // Fails the call number `index` of `kinds` of the cache device in the script.
 // Returns false if there was none; `cut_power` decides how it ends.
-void FailCacheDevice(uint32_t kinds, uint64_t index, bool cut_power,
+void FailCacheDevice(Run run, uint32_t kinds, uint64_t index, bool cut_power,
                      bool& fired) {
   ImageFixture machine(ScriptMachine());
   ASSERT_THAT(machine.Start(/*judge=*/false), IsOk());
   machine.set_faults_expected(true);
   machine.cache_device().FailNth(kinds, index);
 
-  RunScript(machine);
+  run(machine);
 
   fired = machine.cache_device().fault_fired();
   ASSERT_THAT(machine.status(), IsOk());
@@ -42,11 +44,11 @@ void FailCacheDevice(uint32_t kinds, uint64_t index, bool cut_power,
   ASSERT_THAT(machine.Check(), IsOk());
 }
 
-void SweepCacheDevice(uint32_t kinds, uint64_t stride) {
+void SweepCacheDevice(uint32_t kinds, uint64_t stride, Run run = RunScript) {
   uint64_t count = 0;
   for (uint64_t index = 0;; index += stride, ++count) {
     bool fired = false;
-    FailCacheDevice(kinds, index, (index / stride) % 2 == 0, fired);
+    FailCacheDevice(run, kinds, index, (index / stride) % 2 == 0, fired);
     if (testing::Test::HasFatalFailure()) {
       FAIL() << "when call " << index << " of kind " << kinds << " failed";
     }
@@ -68,7 +70,7 @@ TEST(FaultSweep, CacheDeviceReadFails) {
   SweepCacheDevice(FakeCacheDevice::kRead, 3);
 }
 
-void FailDisk(uint32_t kinds, uint64_t index, bool& fired) {
+void FailDisk(Run run, uint32_t kinds, uint64_t index, bool& fired) {
   ImageFixture machine(ScriptMachine());
   ASSERT_THAT(machine.Start(/*judge=*/false), IsOk());
   machine.set_faults_expected(true);
@@ -78,7 +80,7 @@ void FailDisk(uint32_t kinds, uint64_t index, bool& fired) {
     if (order.ok()) order = machine.JudgeBacking(index);
   });
 
-  RunScript(machine);
+  run(machine);
 
   machine.disk().set_hook(nullptr);
   fired = machine.disk().fault_fired();
@@ -93,11 +95,11 @@ void FailDisk(uint32_t kinds, uint64_t index, bool& fired) {
   ASSERT_THAT(machine.Check(), IsOk());
 }
 
-void SweepDisk(uint32_t kinds, uint64_t least) {
+void SweepDisk(uint32_t kinds, uint64_t least, Run run = RunScript) {
   uint64_t count = 0;
   for (uint64_t index = 0;; ++index, ++count) {
     bool fired = false;
-    FailDisk(kinds, index, fired);
+    FailDisk(run, kinds, index, fired);
     if (testing::Test::HasFatalFailure()) {
       FAIL() << "when request " << index << " of kind " << kinds << " failed";
     }
@@ -112,6 +114,26 @@ TEST(FaultSweep, BackingReadFails) { SweepDisk(FakeDisk::kRead, 5); }
 TEST(FaultSweep, BackingWriteFails) { SweepDisk(FakeDisk::kWrite, 5); }
 
 TEST(FaultSweep, BackingFlushFails) { SweepDisk(FakeDisk::kFlush, 3); }
+
+TEST(FaultSweepOfModes, BackingReadFails) {
+  SweepDisk(FakeDisk::kRead, 5, RunModesScript);
+}
+
+TEST(FaultSweepOfModes, BackingWriteFails) {
+  SweepDisk(FakeDisk::kWrite, 50, RunModesScript);
+}
+
+TEST(FaultSweepOfModes, BackingFlushFails) {
+  SweepDisk(FakeDisk::kFlush, 20, RunModesScript);
+}
+
+TEST(FaultSweepOfModes, CacheDevicePersistFails) {
+  SweepCacheDevice(FakeCacheDevice::kPersist, 2, RunModesScript);
+}
+
+TEST(FaultSweepOfModes, CacheDeviceWriteFails) {
+  SweepCacheDevice(FakeCacheDevice::kWrite, 7, RunModesScript);
+}
 
 }  // namespace
 }  // namespace pcachefs

@@ -124,14 +124,15 @@ class PowerCutSweep {
   uint64_t states_ = 0;
 };
 
-void Sweep(const ImageFixture::Options& options, bool fill_log) {
+void Sweep(const ImageFixture::Options& options, bool fill_log,
+           void (*run)(ImageFixture&) = RunScript) {
   PowerCutSweep sweep(options);
   // Judging would fill the cache, and leave the script no misses.
   ASSERT_THAT(sweep.machine().Start(/*judge=*/false), IsOk());
   if (fill_log) FillLogSegment(sweep.machine());
   sweep.Arm();
 
-  RunScript(sweep.machine());
+  run(sweep.machine());
 
   sweep.Report();
   EXPECT_THAT(sweep.status(), IsOk());
@@ -147,6 +148,19 @@ TEST(PowerCut, AnywhereInTheScriptOnMemory) {
   options.cache.persist_is_cheap = true;
   options.cache.mapped = true;
   Sweep(options, false);
+}
+
+TEST(PowerCutOfModes, AnywhereInChangesOfModeAndOrder) {
+  Sweep(ScriptMachine(), false, RunModesScript);
+}
+
+TEST(PowerCutOfModes, AnywhereInChangesOfModeAndOrderOnMemory) {
+  ImageFixture::Options options = ScriptMachine();
+  options.cache.atom_size = 8;
+  options.cache.persist_is_cheap = true;
+  options.cache.mapped = true;
+  options.disk.synchronous = true;
+  Sweep(options, false, RunModesScript);
 }
 
 TEST(PowerCut, AnywhereInTheFirstStart) {

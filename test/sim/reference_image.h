@@ -14,6 +14,9 @@
 //   write that ended acknowledged before T is there and none that began after
 //   T is. Requests that were in flight at T are free, as their order in the log
 //   is. Each sector gives the T it allows; all of them together must have one.
+// - After a power cut where writes go around the cache: as of any disk. Each
+//   sector has a version that no write replaced which ended acknowledged before
+//   the last acknowledged flush began.
 // - The backing device alone, at any instant (strict order): a state that a
 //   plain disk could hold after a power cut. No flush F separates a write that
 //   is missing from one that is there: (missing ended) < (F began) and
@@ -83,6 +86,7 @@ class ReferenceImage {
   // object must not be used any more then.
   absl::Status JudgeDaemonCrash(Reader image);
   absl::Status JudgePowerCut(Reader image);
+  absl::Status JudgePowerCutOfPlainDisk(Reader image);
   // Everything is durable. Requires: nothing in flight.
   void EndCleanStop();
 
@@ -135,6 +139,8 @@ class ReferenceImage {
   absl::Status ReadSector(uint64_t begun, uint64_t offset,
                           std::span<const std::byte> bytes);
   void EndAllInFlight();
+  // As reads that began at `begun`; what is there is taken.
+  absl::Status JudgeSectors(Reader image, uint64_t begun, const char* what);
   // Adopts `observed` as what the sector contains.
   void Adopt(uint64_t sector, size_t observed);
 

@@ -110,23 +110,35 @@ absl::Status ReferenceImage::JudgePowerCut(Reader image) {
   return absl::OkStatus();
 }
 
-absl::Status ReferenceImage::JudgeDaemonCrash(Reader image) {
-  EndAllInFlight();
+absl::Status ReferenceImage::JudgeSectors(Reader image, uint64_t begun,
+                                          const char* what) {
   std::vector<std::pair<uint64_t, size_t>> observed;
   RETURN_IF_ERROR(
       ForEachWritten(image, [&](uint64_t sector, const History& history,
                                 std::span<const std::byte> bytes) {
-        for (size_t i : Candidates(history, now_)) {
+        for (size_t i : Candidates(history, begun)) {
           if (Equal(Content(sector, history.versions[i]), bytes)) {
             observed.emplace_back(sector, i);
             return absl::OkStatus();
           }
         }
-        return NoVersion(sector * kSectorSize, bytes,
-                         "after a crash of the daemon");
+        return NoVersion(sector * kSectorSize, bytes, what);
       }));
   for (const auto& [sector, version] : observed) Adopt(sector, version);
   ++now_;
+  return absl::OkStatus();
+}
+
+absl::Status ReferenceImage::JudgeDaemonCrash(Reader image) {
+  EndAllInFlight();
+  return JudgeSectors(image, now_, "after a crash of the daemon");
+}
+
+absl::Status ReferenceImage::JudgePowerCutOfPlainDisk(Reader image) {
+  EndAllInFlight();
+  RETURN_IF_ERROR(
+      JudgeSectors(image, durable_, "after a power cut around the cache"));
+  EndCleanStop();
   return absl::OkStatus();
 }
 

@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "absl/time/time.h"
+#include "meta/records.h"
 #include "meta/units.h"
 
 namespace pcachefs {
@@ -25,6 +26,29 @@ class Script {
     Restart();
     WriteAndFlush();
     if (!over()) machine_.RunIdle();
+  }
+
+  void RunModes() {
+    WriteAndFlush();
+    for (const CacheMode mode :
+         {CacheMode::kWritethrough, CacheMode::kWritearound,
+          CacheMode::kPassthrough}) {
+      SetModeUnderLoad(mode);
+      WriteAround();
+      if (mode == CacheMode::kWritearound) Restart();
+      SetModeUnderLoad(CacheMode::kWriteonly);
+      Write(30 * kBlockSize, 4096);
+      Flush();
+      Write(31 * kBlockSize, 512);
+      SetModeUnderLoad(CacheMode::kWriteback);
+    }
+    for (const WritebackOrder order :
+         {WritebackOrder::kGrouped, WritebackOrder::kRelaxed,
+          WritebackOrder::kStrict}) {
+      if (!over()) machine_.SetOrder(order);
+      WriteEpochs();
+    }
+    if (!over()) machine_.Drain().IgnoreError();
   }
 
  private:
@@ -95,6 +119,54 @@ class Script {
     if (!over()) machine_.RunIdle();
   }
 
+  void SetModeUnderLoad(CacheMode mode) {
+    if (over()) return;
+    machine_.StartWrite(Bytes(20 * kBlockSize, 4096));
+    machine_.StartSetMode(mode);
+    machine_.StartWrite(Bytes(20 * kBlockSize, 4096));
+    for (int i = 0; i < 10 && !over(); ++i) machine_.Pump();
+    if (over()) return;
+    machine_.StartWrite(Bytes(21 * kBlockSize, 1024));
+    machine_.StartRead(Bytes(20 * kBlockSize, 8192));
+    machine_.StartFlush();
+    machine_.Settle().IgnoreError();
+  }
+
+  void WriteAround() {
+    Read(0, 16 * kBlockSize);
+    Write(2 * kBlockSize, 4096);    // cached
+    Write(2 * kBlockSize, 512);     // a part of it
+    Write(200 * kBlockSize, 4096);  // never seen
+    Write(3 * kBlockSize + 100, 5000);
+    if (over()) return;
+    machine_.StartWrite(Bytes(4 * kBlockSize, 8192));
+    machine_.StartWrite(Bytes(4 * kBlockSize, 8192));
+    machine_.StartRead(Bytes(4 * kBlockSize, 16384));
+    machine_.StartRead(Bytes(120 * kBlockSize, 8192));
+    machine_.StartWrite(Bytes(121 * kBlockSize, 4096));
+    machine_.Settle().IgnoreError();
+    Flush();
+    Read(2 * kBlockSize, 8 * kBlockSize);
+    if (over()) return;
+    machine_.Discard(Bytes(4 * kBlockSize + 512, 3 * kBlockSize))
+        .IgnoreError();
+    if (over()) return;
+    machine_.Zero(Bytes(121 * kBlockSize, 1024)).IgnoreError();
+    Write(2 * kBlockSize, 4096);
+    if (!over()) machine_.RunIdle();
+    Write(2 * kBlockSize, 4096);  // no flush follows
+  }
+
+  void WriteEpochs() {
+    for (uint64_t i = 0; i < 5; ++i) {
+      Write((i % 2) * kBlockSize, 8192);
+      Write((10 + i) * kBlockSize, 4096);
+      Flush();
+    }
+    Write(0, 4096);
+    for (int i = 0; i < 20 && !over(); ++i) machine_.Pump();
+  }
+
   // More than a segment of payload, so that reclaim has something to free.
   void FillSegments() {
     for (uint64_t i = 0; i < 12; ++i) {
@@ -145,5 +217,7 @@ void FillLogSegment(ImageFixture& machine) {
 }
 
 void RunScript(ImageFixture& machine) { Script(machine).Run(); }
+
+void RunModesScript(ImageFixture& machine) { Script(machine).RunModes(); }
 
 }  // namespace pcachefs

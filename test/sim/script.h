@@ -23,6 +23,10 @@ void FillLogSegment(ImageFixture& machine);
 // on, and is on afterwards unless it could not start again.
 void RunScript(ImageFixture& machine);
 
+// The same for changes of mode and order, with writes around the cache in each
+// mode: cached and uncached, overlapping, racing misses, of all alignments.
+void RunModesScript(ImageFixture& machine);
+
 }  // namespace pcachefs
 
 #endif  // PCACHEFS_TEST_SIM_SCRIPT_H_

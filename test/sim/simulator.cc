@@ -21,6 +21,17 @@ T OneOf(Random& random, const T (&choices)[kCount]) {
   return choices[random.Below(kCount)];
 }
 
+CacheMode RandomMode(Random& random) {
+  return OneOf(random, {CacheMode::kWriteback, CacheMode::kWritethrough,
+                        CacheMode::kWritearound, CacheMode::kWriteonly,
+                        CacheMode::kPassthrough});
+}
+
+WritebackOrder RandomOrder(Random& random) {
+  return OneOf(random, {WritebackOrder::kStrict, WritebackOrder::kGrouped,
+                        WritebackOrder::kRelaxed});
+}
+
 ImageFixture::Options RandomMachine(Random& random) {
   ImageFixture::Options options;
   options.seed = random.Next();
@@ -43,6 +54,11 @@ ImageFixture::Options RandomMachine(Random& random) {
   options.disk_has_content = random.Percent(70);
   options.format.segment_size = kMiB;
   options.image.gc_percent = OneOf(random, {-1, 0, 10, 50, 90});
+  // Half of the lives begin as most do, and many never change.
+  if (random.Percent(50)) {
+    options.image.mode = RandomMode(random);
+    options.image.order = RandomOrder(random);
+  }
   options.cache_options.writeback_batch =
       OneOf(random, {64 * kKiB, kMiB, 16 * kMiB});
   options.cache_options.commit_interval =
@@ -78,7 +94,8 @@ class Life {
         ops_(RandomLoad(random_, options_.disk.size), random_.Split()),
         in_flight_max_(random_.Between(1, 16)),
         crash_percent_(random_.Below(4)),
-        faulty_disk_(random_.Percent(25)) {}
+        faulty_disk_(random_.Percent(25)),
+        switch_percent_(OneOf(random_, {0, 0, 1, 5})) {}
 
   absl::Status Run() {
     machine_.set_faults_expected(faulty_disk_);
@@ -133,6 +150,7 @@ class Life {
     if (random_.Percent(2)) machine_.RunIdle();
     if (random_.Percent(2)) machine_.clock().Advance(absl::Seconds(3));
     if (faulty_disk_ && random_.Percent(5)) BreakDisk();
+    if (random_.Percent(switch_percent_)) Switch();
     if (!random_.Percent(crash_percent_)) return machine_.status();
     switch (random_.Below(4)) {
       case 0:
@@ -151,6 +169,15 @@ class Life {
         RETURN_IF_ERROR(machine_.status());
         return stopped.ok() ? Begin() : EndAndBegin();
       }
+    }
+  }
+
+  void Switch() {
+    ++counts_.switches;
+    if (random_.Percent(70)) {
+      machine_.StartSetMode(RandomMode(random_));
+    } else {
+      machine_.SetOrder(RandomOrder(random_));
     }
   }
 
@@ -174,9 +201,6 @@ class Life {
   }
 
   absl::Status JudgeBacking() {
-    if (options_.image.order != WritebackOrder::kStrict) {
-      return absl::OkStatus();
-    }
     ++counts_.backing_judgements;
     return machine_.JudgeBacking(random_.Next());
   }
@@ -232,6 +256,7 @@ class Life {
   const size_t in_flight_max_;
   const uint64_t crash_percent_;
   const bool faulty_disk_;
+  const uint64_t switch_percent_;  // of steps with a change of mode or order
 };
 
 }  // namespace
@@ -240,7 +265,8 @@ std::string SimulationCounts::ToString() const {
   return absl::StrCat(
       lives, " lives, ", requests, " requests (", failed_requests, " failed), ",
       crashes, " crashes, ", power_cuts, " power cuts, ", clean_stops,
-      " clean stops, backing device judged ", backing_judgements, " times");
+      " clean stops, ", switches,
+      " switches of mode or order, backing device judged ", backing_judgements, " times");
 }
 
 absl::Status Simulate(uint64_t seed, SimulationCounts& counts) {

@@ -23,6 +23,7 @@ struct SimulationCounts {
   uint64_t crashes = 0;
   uint64_t power_cuts = 0;
   uint64_t clean_stops = 0;
+  uint64_t switches = 0;
   uint64_t backing_judgements = 0;
 
   std::string ToString() const;

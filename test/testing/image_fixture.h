@@ -26,6 +26,7 @@
 #include "core/cache.h"
 #include "core/cached_image.h"
 #include "core/options.h"
+#include "meta/records.h"
 #include "meta/types.h"
 #include "test/fakes/fake_cache_device.h"
 #include "test/fakes/fake_clock.h"
@@ -82,6 +83,9 @@ class ImageFixture {
   bool StartDiscard(ImageRange range);
   void StartRead(ImageRange range);
   void StartFlush();
+  // A switch that another one, or a fault, prevents is no violation.
+  void StartSetMode(CacheMode mode);
+  void SetOrder(WritebackOrder order);
   size_t in_flight() const;
   // The same, and Settle().
   absl::Status Write(ImageRange range);
@@ -89,6 +93,7 @@ class ImageFixture {
   absl::Status Discard(ImageRange range);
   absl::Status Read(ImageRange range);
   absl::Status Flush();
+  absl::Status SetMode(CacheMode mode);
   // Writes everything back and compares the backing device with the image.
   absl::Status Drain();
 
@@ -99,8 +104,9 @@ class ImageFixture {
   // Until background work has nothing to do either. Bounded.
   void RunIdle();
 
-  // Strict order: the backing device as it is, and as a power cut would leave
-  // it, is a state that a plain disk could hold.
+  // The backing device as it is, and as a power cut would leave it, is a state
+  // that a plain disk could hold. Of a looser order than strict status must say
+  // so; else nothing is judged.
   absl::Status JudgeBacking(uint64_t seed);
 
   // Errors of requests are violations unless faults are expected.
@@ -117,11 +123,14 @@ class ImageFixture {
   absl::Status status() const;
 
  private:
-  enum class Kind { kRead, kWrite, kZero, kDiscard, kFlush, kDrain, kPeek };
+  enum class Kind {
+    kRead, kWrite, kZero, kDiscard, kFlush, kMode, kDrain, kPeek
+  };
   struct Request {
     Kind kind = Kind::kRead;
     ImageRange range;
-    uint64_t begun = 0;                 // reads and flushes
+    uint64_t begun = 0;                 // reads, flushes and switches
+    bool flushes = false;  // a switch that drains, or flushes the disk
     ReferenceImage::WriteId write = 0;  // others
     std::vector<std::byte> buffer;
     bool answered = false;
@@ -150,7 +159,12 @@ class ImageFixture {
   std::unique_ptr<FakeCacheDevice> cache_device_;
   std::unique_ptr<FakeDisk> disk_;
   ReferenceImage reference_;
+  // Whether writes may go around the cache: in the mode, or in the one that a
+  // switch leads to.
+  bool goes_around_ = false;
+  bool was_loose_ = false;      // the order was not strict at some time
   bool power_was_cut_ = false;  // since the last judgement
+  bool plain_disk_was_cut_ = false;
   bool faults_expected_ = false;
   bool going_down_ = false;
   uint64_t failed_requests_ = 0;

@@ -18,7 +18,7 @@ namespace pcachefs {
 namespace {
 
 constexpr const char* kKindNames[] = {"read",  "write", "zero", "discard",
-                                      "flush", "drain", "peek"};
+                                      "flush", "mode",  "drain", "peek"};
 
 constexpr std::byte kPoison{0xcd};
 // Rounds without any progress after which a request is stuck. Time advances by
@@ -36,7 +36,7 @@ ImageFixture::Request& ImageFixture::NewRequest(Kind kind, ImageRange range) {
   request.range = range;
   VLOG(1) << "begins: " << kKindNames[static_cast<int>(kind)] << " of "
           << range;
-  if (kind != Kind::kFlush && kind != Kind::kDrain) {
+  if (kind != Kind::kFlush && kind != Kind::kMode && kind != Kind::kDrain) {
     request.buffer.assign(range.length, kPoison);
   }
   return request;
@@ -63,6 +63,12 @@ void ImageFixture::OnAnswer(Request& request, absl::Status status) {
 }
 
 void ImageFixture::Judge(Request& request, const absl::Status& status) {
+  if (request.kind == Kind::kMode) {
+    const ImageStatus now = image_->status();
+    goes_around_ = GoesAround(now.mode) || GoesAround(now.next_mode);
+    reference_.EndFlush(request.begun, status.ok() && request.flushes);
+    if (absl::IsFailedPrecondition(status)) return;
+  }
   if (!status.ok()) {
     ++failed_requests_;
     if (!faults_expected_ && request.kind != Kind::kPeek) {
@@ -86,6 +92,7 @@ void ImageFixture::Judge(Request& request, const absl::Status& status) {
     case Kind::kFlush:
       reference_.EndFlush(request.begun, status.ok());
       break;
+    case Kind::kMode:
     case Kind::kDrain:
     case Kind::kPeek:
       break;
@@ -142,6 +149,21 @@ void ImageFixture::StartFlush() {
   ForgetAnswered();
 }
 
+void ImageFixture::StartSetMode(CacheMode mode) {
+  Request& request = NewRequest(Kind::kMode, {});
+  request.begun = reference_.BeginFlush();
+  request.flushes = GoesAround(image_->status().mode) != GoesAround(mode);
+  goes_around_ |= GoesAround(mode);
+  image_->SetMode(mode, DoneOf(request));
+  ForgetAnswered();
+}
+
+void ImageFixture::SetOrder(WritebackOrder order) {
+  was_loose_ |= order != WritebackOrder::kStrict;
+  const absl::Status changed = image_->Change({.order = order});
+  if (!faults_expected_ && !cache_device_->stopped()) Violate(changed);
+}
+
 size_t ImageFixture::in_flight() const {
   return std::count_if(requests_.begin(), requests_.end(),
                        [](const auto& request) { return !request->answered; });
@@ -170,6 +192,11 @@ absl::Status ImageFixture::Read(ImageRange range) {
 }
 absl::Status ImageFixture::Flush() {
   StartFlush();
+  return Settle();
+}
+
+absl::Status ImageFixture::SetMode(CacheMode mode) {
+  StartSetMode(mode);
   return Settle();
 }
 

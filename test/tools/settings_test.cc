@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "meta/records.h"
 #include "test/testing/status_matchers.h"
 
 namespace pcachefs {
@@ -88,11 +89,18 @@ TEST(Settings, BadValuesAreNamed) {
                        HasSubstr("unknown setting 'cash'")));
 }
 
-TEST(Settings, WhatComesLaterIsRefusedByName) {
-  EXPECT_THAT(ReadSettings({{"mode", "writethrough"}}),
-              StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("mode: ")));
-  EXPECT_THAT(ReadSettings({{"order", "relaxed"}}),
-              StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("order: ")));
+TEST(Settings, EveryModeAndOrderIsTaken) {
+  for (const char* mode : {"writeback", "writethrough", "writearound",
+                           "writeonly", "passthrough"}) {
+    const auto settings = ReadSettings({{"mode", mode}});
+    ASSERT_THAT(settings, IsOk());
+    EXPECT_STREQ(Name(settings->mode), mode);
+  }
+  for (const char* order : {"strict", "grouped", "relaxed"}) {
+    const auto settings = ReadSettings({{"order", order}});
+    ASSERT_THAT(settings, IsOk());
+    EXPECT_STREQ(Name(settings->order), order);
+  }
 }
 
 }  // namespace

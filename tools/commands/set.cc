@@ -8,6 +8,7 @@
 #include "fuse/status_json.h"
 #include "meta/status_macros.h"
 #include "tools/commands/command.h"
+#include "tools/commands/draining.h"
 #include "tools/commands/output.h"
 #include "tools/control_client.h"
 
@@ -22,11 +23,15 @@ absl::StatusOr<int> Run(const Arguments& arguments) {
         "got '", assignment, "', want KEY=VALUE such as gc_percent=50"));
   }
   const ControlClient client(arguments.Word(0));
+  const Json request = {{"verb", "set"},
+                        {"name", arguments.Word(1)},
+                        {"key", assignment.substr(0, equals)},
+                        {"value", assignment.substr(equals + 1)}};
+  // Another mode may have to wait until what is dirty is written back.
+  const bool is_operation = request["key"] == "cache_mode";
   ASSIGN_OR_RETURN(const Json answer,
-                   client.Call({{"verb", "set"},
-                                {"name", arguments.Word(1)},
-                                {"key", assignment.substr(0, equals)},
-                                {"value", assignment.substr(equals + 1)}}));
+                   is_operation ? RunWithProgress(client, "set", request)
+                                : client.Call(request));
   if (arguments.json()) PrintJson(answer);
   return 0;
 }
@@ -36,8 +41,12 @@ absl::StatusOr<int> Run(const Arguments& arguments) {
 Command SetCommand() {
   return {.name = "set",
           .usage = "MOUNT NAME KEY=VALUE",
-          .help = "Changes a setting of an image, for good: gc_percent=0..90, "
-              "image_cache_size=SIZE, ...\npcachectl get shows all.",
+          .help = "Changes a setting of an image, for good; `pcachectl get MOUNT "
+                  "NAME` lists them.\ncache_mode=writeback|writethrough|"
+                  "writearound|writeonly|passthrough: returns when\nthe new "
+                  "mode counts. From writeback or writeonly to another one "
+                  "dirty data is\nwritten back first, with progress on a "
+                  "terminal.",
           .min_words = 3,
           .max_words = 3,
           .run = Run};
