@@ -128,6 +128,7 @@ TEST_F(ControlProtocolTest, SettingsAreReadAndSet) {
                   {"max_dirty_age", "0"},
                   {"writeback_rate", "0"},
                   {"writeback_rate_floor", "0"},
+                  {"image_cache_size", "0"},
                   {"sequential_cutoff", "0"}}));
   for (const char* value : {"50", "\"50\""}) {
     target_.status.images[0].gc_percent = 70;
