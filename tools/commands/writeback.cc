@@ -120,10 +120,12 @@ absl::StatusOr<int> Run(const Arguments& arguments) {
   ASSIGN_OR_RETURN(const std::unique_ptr<Cache> cache,
                    Cache::Open(*opened.device, {}, clock));
   const absl::StatusOr<ImageRecord> record = FindImage(*cache, path, name);
-  absl::StatusOr<uint64_t> written = record.status();
+  absl::StatusOr<uint64_t> written = 0;
   if (record.ok()) {
     if (spec.empty()) spec = record->backing_spec;
     written = WriteBack(*cache, *record, spec, arguments.Has("force"));
+  } else {
+    written = record.status();
   }
   const absl::Status closed = cache->Close();
   RETURN_IF_ERROR(written.status());
