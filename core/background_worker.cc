@@ -15,32 +15,19 @@ void BackgroundWorker::Start() {
 BackgroundWorker::~BackgroundWorker() { Stop(); }
 
 void BackgroundWorker::Stop() {
-  {
-    absl::MutexLock lock(&mutex_);
-    stopping_ = true;
-  }
+  stopping_ = true;
+  wakeup_.Set();
   if (thread_.joinable()) thread_.join();
 }
 
-void BackgroundWorker::Kick() {
-  absl::MutexLock lock(&mutex_);
-  kicked_ = true;
-}
+void BackgroundWorker::Kick() { wakeup_.Set(); }
 
 void BackgroundWorker::Run() {
-  const auto woken = +[](BackgroundWorker* worker)
-                          ABSL_EXCLUSIVE_LOCKS_REQUIRED(worker->mutex_) {
-                            return worker->kicked_ || worker->stopping_;
-                          };
   while (true) {
-    {
-      absl::MutexLock lock(&mutex_);
-      if (stopping_) return;
-      kicked_ = false;
-    }
-    if (step_()) continue;
-    absl::MutexLock lock(&mutex_);
-    mutex_.AwaitWithTimeout(absl::Condition(woken, this), idle_sleep_);
+    // In this order: the end of a Stop() that comes in between is not cleared.
+    wakeup_.Clear();
+    if (stopping_) return;
+    if (!step_()) wakeup_.WaitFor(idle_sleep_);
   }
 }
 

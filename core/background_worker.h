@@ -4,12 +4,12 @@
 #ifndef PCACHEFS_CORE_BACKGROUND_WORKER_H_
 #define PCACHEFS_CORE_BACKGROUND_WORKER_H_
 
+#include <atomic>
 #include <functional>
 #include <thread>
 
-#include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "iobackend/wakeup.h"
 
 namespace pcachefs {
 
@@ -36,9 +36,8 @@ class BackgroundWorker {
 
   const std::function<bool()> step_;
   const absl::Duration idle_sleep_;
-  absl::Mutex mutex_;
-  bool kicked_ ABSL_GUARDED_BY(mutex_) = false;
-  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  Wakeup wakeup_;
+  std::atomic<bool> stopping_ = false;
   std::thread thread_;  // last: it uses the others
 };
 

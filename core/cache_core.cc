@@ -13,6 +13,7 @@
 #include "core/write_path.h"
 #include "core/writeback.h"
 #include "glog/logging.h"
+#include "iobackend/wakeup.h"
 #include "meta/key_set.h"
 #include "meta/status_macros.h"
 #include "meta/units.h"
@@ -31,20 +32,21 @@ constexpr absl::Duration kStopFlushWait = absl::Seconds(5);
 void FlushAroundWrites(ImageCore& core) {
   struct Result {
     absl::Mutex mutex;
-    bool ended ABSL_GUARDED_BY(mutex) = false;
+    Wakeup ended;
     absl::Status status ABSL_GUARDED_BY(mutex) =
         absl::DeadlineExceededError("no answer");
   };
   if (core.read_only() || !GoesAround(core.settings().mode())) return;
   auto result = std::make_shared<Result>();
   core.around_path().FlushBacking([result](absl::Status status) {
-    absl::MutexLock lock(&result->mutex);
-    result->ended = true;
-    result->status = std::move(status);
+    {
+      absl::MutexLock lock(&result->mutex);
+      result->status = std::move(status);
+    }
+    result->ended.Set();
   });
+  result->ended.WaitFor(kStopFlushWait);
   absl::MutexLock lock(&result->mutex);
-  result->mutex.AwaitWithTimeout(absl::Condition(&result->ended),
-                                 kStopFlushWait);
   if (!result->status.ok()) {
     LOG(ERROR) << "image " << core.name()
                << ": its backing device was not flushed: " << result->status;

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "core/cache_core.h"
 #include "core/image_core.h"
@@ -107,11 +108,9 @@ absl::StatusOr<uint32_t> CacheCore::ShareFor(const std::string& name,
           "written back enough yet; try again later"));
     }
     if (!options_.start_threads) Step();
+    if (options_.start_threads) absl::SleepFor(kPause);
     absl::MutexLock lock(&mutex_);
-    if (mutex_.AwaitWithTimeout(absl::Condition(&is_closing_),
-                                options_.start_threads
-                                    ? kPause
-                                    : absl::ZeroDuration())) {
+    if (is_closing_) {
       return absl::UnavailableError("the cache is being closed");
     }
   }

@@ -11,7 +11,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "core/image_map.h"
 #include "core/options.h"
@@ -19,6 +18,7 @@
 #include "fuse/control_target.h"
 #include "fuse/image_setting.h"
 #include "fuse/status_json.h"
+#include "iobackend/monotonic_time.h"
 #include "meta/records.h"
 #include "meta/size_parser.h"
 #include "meta/status_macros.h"
@@ -110,7 +110,7 @@ struct ControlProtocol::Operation {
   std::string verb;
   std::string name;
   uint64_t start_dirty_bytes = 0;
-  absl::Time start = absl::Now();
+  absl::Time start = MonotonicNow();
 
   absl::Mutex mutex;
   bool done ABSL_GUARDED_BY(mutex) = false;
@@ -262,7 +262,7 @@ absl::StatusOr<Json> ControlProtocol::Poll(const Json& request) {
   answer["done"] = operation->done;
   answer["dirty_bytes"] = dirty_bytes;
   answer["start_dirty_bytes"] = operation->start_dirty_bytes;
-  answer["seconds"] = absl::ToDoubleSeconds(absl::Now() - operation->start);
+  answer["seconds"] = absl::ToDoubleSeconds(MonotonicNow() - operation->start);
   return answer;
 }
 

@@ -17,6 +17,7 @@
 #include "core/image_settings.h"
 #include "core/status.h"
 #include "fuse/control_target.h"
+#include "iobackend/wakeup.h"
 #include "meta/records.h"
 #include "meta/size_parser.h"
 #include "meta/status_macros.h"
@@ -65,18 +66,20 @@ absl::Status SetMode(ControlTarget& target, const ImageStatus& image,
                      absl::string_view value) {
   struct Result {
     absl::Mutex mutex;
-    bool ended ABSL_GUARDED_BY(mutex) = false;
+    Wakeup ended;
     absl::Status status ABSL_GUARDED_BY(mutex);
   };
   ASSIGN_OR_RETURN(const CacheMode mode, ParseCacheMode(value));
   auto result = std::make_shared<Result>();
   target.SetMode(image.name, mode, [result](absl::Status status) {
-    absl::MutexLock lock(&result->mutex);
-    result->ended = true;
-    result->status = std::move(status);
+    {
+      absl::MutexLock lock(&result->mutex);
+      result->status = std::move(status);
+    }
+    result->ended.Set();
   });
+  result->ended.WaitFor(kModeWait);
   absl::MutexLock lock(&result->mutex);
-  result->mutex.AwaitWithTimeout(absl::Condition(&result->ended), kModeWait);
   return result->status;
 }
 

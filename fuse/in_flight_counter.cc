@@ -2,13 +2,14 @@
 
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "iobackend/monotonic_time.h"
 
 namespace pcachefs {
 
 bool InFlightCounter::WaitUntilNone(absl::Duration timeout) const {
-  const absl::Time deadline = absl::Now() + timeout;
+  const absl::Time deadline = MonotonicNow() + timeout;
   while (count() != 0) {
-    if (absl::Now() > deadline) return false;
+    if (MonotonicNow() > deadline) return false;
     absl::SleepFor(absl::Milliseconds(1));
   }
   return true;

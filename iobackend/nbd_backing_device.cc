@@ -14,8 +14,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/synchronization/notification.h"
-#include "absl/time/clock.h"
 #include "glog/logging.h"
+#include "iobackend/monotonic_time.h"
 #include "meta/status_macros.h"
 #include "meta/units.h"
 
@@ -52,7 +52,7 @@ absl::StatusOr<FileDescriptor> LockExport(const NbdUri& uri) {
 
 absl::StatusOr<std::unique_ptr<NbdHandle>> ConnectOnce(
     const NbdUri& uri, absl::Duration timeout) {
-  return NbdHandle::Connect(uri, absl::Now() + timeout, /*wake_fd=*/-1,
+  return NbdHandle::Connect(uri, MonotonicNow() + timeout, /*wake_fd=*/-1,
                             [] { return false; });
 }
 
@@ -137,7 +137,7 @@ void NbdBackingDevice::Submit(std::vector<BackingRequest> requests,
     } else if (request.operation == BackingRequest::Operation::kFlush) {
       queue_.AddFlush(std::move(request.done));
     } else {
-      queue_.Add(std::make_unique<NbdTransfer>(std::move(request), absl::Now()),
+      queue_.Add(std::make_unique<NbdTransfer>(std::move(request), MonotonicNow()),
                  submission == Submission::kDirect);
     }
   }
@@ -185,7 +185,7 @@ absl::StatusOr<BackingDevice::Extent> NbdBackingDevice::FindExtent(
                    result = std::move(status);
                    done.Notify();
                  },
-                 absl::Now()),
+                 MonotonicNow()),
              /*may_wait=*/false);
   done.WaitForNotification();
   RETURN_IF_ERROR(result);
@@ -204,10 +204,10 @@ absl::StatusOr<BackingDevice::Extent> NbdBackingDevice::FindExtent(
 void NbdBackingDevice::EstimateAllocation() {
   if (!shared_.limits.can_tell_extents) return;
   constexpr int kMaxExtents = 256;
-  const absl::Time end = absl::Now() + absl::Milliseconds(300);
+  const absl::Time end = MonotonicNow() + absl::Milliseconds(300);
   uint64_t offset = 0;
   uint64_t data = 0;
-  for (int i = 0; i < kMaxExtents && offset < size() && absl::Now() < end;
+  for (int i = 0; i < kMaxExtents && offset < size() && MonotonicNow() < end;
        ++i) {
     const absl::StatusOr<Extent> extent = FindExtent(offset);
     if (!extent.ok()) return;

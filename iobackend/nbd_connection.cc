@@ -5,8 +5,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "iobackend/file_io.h"
+#include "iobackend/monotonic_time.h"
 #include "meta/status_macros.h"
 #include "meta/units.h"
 
@@ -90,7 +90,7 @@ absl::Status NbdConnection::Connect() {
   if (queue_.is_closing()) return absl::CancelledError("stopped");
   ASSIGN_OR_RETURN(
       std::unique_ptr<NbdHandle> handle,
-      NbdHandle::Connect(shared_.uri, absl::Now() + shared_.times.connect,
+      NbdHandle::Connect(shared_.uri, MonotonicNow() + shared_.times.connect,
                          queue_.wake_fd(port_), [this] {
                            queue_.ClearWake(port_);
                            while (queue_.RunDone()) {
@@ -105,19 +105,19 @@ absl::Status NbdConnection::Connect() {
 
 void NbdConnection::WaitToRetry(absl::Duration how_long) {
   constexpr absl::Duration kTick = absl::Milliseconds(100);
-  const absl::Time end = absl::Now() + how_long;
+  const absl::Time end = MonotonicNow() + how_long;
   while (true) {
     queue_.Expire();
     while (queue_.RunDone()) {
     }
-    const absl::Duration left = end - absl::Now();
+    const absl::Duration left = end - MonotonicNow();
     if (left <= absl::ZeroDuration() || queue_.is_done()) return;
     queue_.Wait(port_, std::min(left, kTick));
   }
 }
 
 absl::Status NbdConnection::Serve() {
-  last_answer_ = absl::Now();
+  last_answer_ = MonotonicNow();
   while (true) {
     if (queue_.RunDone()) continue;
     if (queue_.is_done()) {
@@ -132,14 +132,14 @@ absl::Status NbdConnection::Serve() {
     if (HandleCompleted()) continue;
     const absl::Time deadline = NextDeadline();
     RETURN_IF_ERROR(
-        handle_->Poll(queue_.wake_fd(port_), deadline - absl::Now()));
+        handle_->Poll(queue_.wake_fd(port_), deadline - MonotonicNow()));
     queue_.ClearWake(port_);
     HandleCompleted();
     if (is_shutting_down_) {
       return absl::UnavailableError(
           absl::StrCat(shared_.uri.text, ": the server is shutting down"));
     }
-    if (NextDeadline() <= absl::Now()) {
+    if (NextDeadline() <= MonotonicNow()) {
       return absl::UnavailableError(
           absl::StrCat(shared_.uri.text, ": the server does not answer"));
     }
@@ -166,7 +166,7 @@ absl::Status NbdConnection::SendAll() {
 }
 
 absl::Status NbdConnection::Send(NbdCommand& command) {
-  command.last_sent = absl::Now();
+  command.last_sent = MonotonicNow();
   if (command.first_sent == absl::InfinitePast()) {
     command.first_sent = command.last_sent;
   }
@@ -237,7 +237,7 @@ int NbdConnection::OnExtents(void* user_data, const char*, uint64_t offset,
 
 bool NbdConnection::HandleCompleted() {
   if (completed_.empty()) return false;
-  last_answer_ = absl::Now();
+  last_answer_ = MonotonicNow();
   for (NbdCommand* const command : std::exchange(completed_, {})) {
     HandleCompleted(*command);
   }

@@ -12,7 +12,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
-#include "absl/time/clock.h"
+#include "iobackend/monotonic_time.h"
 #include "meta/status_macros.h"
 #include "meta/units.h"
 
@@ -38,7 +38,7 @@ absl::StatusOr<std::unique_ptr<NbdHandle>> NbdHandle::Connect(
   auto handle = absl::WrapUnique(new NbdHandle(uri, nbd_create()));
   RETURN_IF_ERROR(handle->Start());
   while (nbd_aio_is_ready(handle->get()) != 1) {
-    const absl::Duration left = deadline - absl::Now();
+    const absl::Duration left = deadline - MonotonicNow();
     if (left <= absl::ZeroDuration()) {
       return absl::UnavailableError(
           absl::StrCat(uri.text, ": the server does not answer"));

@@ -8,8 +8,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "glog/logging.h"
+#include "iobackend/monotonic_time.h"
 #include "meta/units.h"
 
 namespace pcachefs {
@@ -31,7 +31,7 @@ NbdQueue::NbdQueue(std::string name, const NbdLimits& limits, int ports,
       queue_depth_(queue_depth),
       deadline_(deadline),
       ports_(ports),
-      down_since_(absl::Now()) {
+      down_since_(MonotonicNow()) {
   for (Port& port : ports_) {
     port.wake = FileDescriptor(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     PCHECK(port.wake.is_open()) << "eventfd";
@@ -93,7 +93,7 @@ void NbdQueue::Connected(int port) {
 
 void NbdQueue::Disconnected(int port_number, Commands in_flight,
                             const absl::Status& why) {
-  const absl::Time now = absl::Now();
+  const absl::Time now = MonotonicNow();
   absl::MutexLock lock(&mutex_);
   Port& port = ports_[port_number];
   port.is_connected = false;
@@ -289,7 +289,7 @@ absl::Status NbdQueue::NoAnswer(const NbdCommand& command) const {
 }
 
 void NbdQueue::Expire() {
-  const absl::Time now = absl::Now();
+  const absl::Time now = MonotonicNow();
   absl::MutexLock lock(&mutex_);
   if (connected_ != 0) return;
   const bool all = is_closing_;

@@ -23,6 +23,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "iobackend/monotonic_time.h"
 #include "meta/status_macros.h"
 #include "tools/http_answer.h"
 #include "tools/listening_socket.h"
@@ -118,7 +119,7 @@ class Listener : public MetricsListener {
       size_t i = 2;
       clients_.remove_if([&](const std::unique_ptr<Client>& client) {
         const bool is_ready = ready[i++].revents != 0;
-        return absl::Now() > client->deadline() ||
+        return MonotonicNow() > client->deadline() ||
                (is_ready && !client->Advance(metrics_));
       });
       if (ready[1].revents != 0) Accept();
@@ -141,7 +142,7 @@ class Listener : public MetricsListener {
     if (deadline != absl::InfiniteFuture()) {
       timeout = static_cast<int>(
           absl::ToInt64Milliseconds(
-              std::max(deadline - absl::Now(), absl::ZeroDuration())) +
+              std::max(deadline - MonotonicNow(), absl::ZeroDuration())) +
           1);
     }
     if (poll(polled.data(), polled.size(), timeout) < 0) {
@@ -155,7 +156,7 @@ class Listener : public MetricsListener {
         accept4(socket_->fd(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd >= 0) {
       clients_.push_back(
-          std::make_unique<Client>(fd, absl::Now() + options_.timeout));
+          std::make_unique<Client>(fd, MonotonicNow() + options_.timeout));
     } else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM) {
       // It stays ready; do not burn a processor on it.
       LOG_EVERY_N(WARNING, 100) << "metrics: cannot accept: errno " << errno;

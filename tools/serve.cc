@@ -15,7 +15,6 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "core/cache.h"
 #include "core/cached_image.h"
@@ -25,6 +24,7 @@
 #include "fuse/metrics_text.h"
 #include "fuse/process_protection.h"
 #include "fuse/server_facts.h"
+#include "iobackend/monotonic_time.h"
 #include "meta/status_macros.h"
 #include "tools/gflags_exit.h"
 #include "tools/metrics_listener.h"
@@ -158,7 +158,7 @@ class Daemon {
             .transport_reason = server_->transport_reason(),
             .threads = server_->threads(),
             .pid = getpid(),
-            .uptime_seconds = absl::ToDoubleSeconds(absl::Now() - start_),
+            .uptime_seconds = absl::ToDoubleSeconds(MonotonicNow() - start_),
             .is_io_flusher = protection_.is_io_flusher,
             .is_memory_locked = protection_.is_memory_locked};
   }
@@ -174,7 +174,7 @@ class Daemon {
   const Settings& settings_;
   const ServiceManager& manager_;
   StartReport& report_;
-  const absl::Time start_ = absl::Now();
+  const absl::Time start_ = MonotonicNow();
   std::atomic<bool> is_ready_ = false;
   std::atomic<bool> is_stopping_ = false;
   std::optional<StartReports> starting_;

@@ -8,16 +8,13 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "core/clock.h"
+#include "iobackend/monotonic_time.h"
 
 namespace pcachefs {
 
 class SystemClock : public Clock {
  public:
-  absl::Time Now() override {
-    return absl::UnixEpoch() +
-           absl::FromChrono(
-               std::chrono::steady_clock::now().time_since_epoch());
-  }
+  absl::Time Now() override { return MonotonicNow(); }
   int64_t NowNanos() override {
     return std::chrono::steady_clock::now().time_since_epoch().count();
   }

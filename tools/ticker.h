@@ -7,8 +7,8 @@
 #include <utility>
 
 #include "absl/functional/any_invocable.h"
-#include "absl/synchronization/notification.h"
 #include "absl/time/time.h"
+#include "iobackend/wakeup.h"
 
 namespace pcachefs {
 
@@ -19,18 +19,18 @@ class Ticker {
       : thread_([this, period, tick = std::move(tick)]() mutable {
           do {
             tick();
-          } while (!must_end_.WaitForNotificationWithTimeout(period));
+          } while (!must_end_.WaitFor(period));
         }) {}
   // Waits for a call that is under way.
   ~Ticker() {
-    must_end_.Notify();
+    must_end_.Set();
     thread_.join();
   }
   Ticker(const Ticker&) = delete;
   Ticker& operator=(const Ticker&) = delete;
 
  private:
-  absl::Notification must_end_;
+  Wakeup must_end_;
   std::thread thread_;  // last
 };
 
