@@ -19,8 +19,8 @@ constexpr int kFailuresBeforeDrainEnds = 5;
 // How many times the bytes of a batch may be in one that is a group of epochs.
 constexpr uint64_t kBatchesInGroup = 4;
 
-// Failures in a row after which dirty data that the cache device cannot read is
-// lost, so that the rest can be written back: about half a minute.
+// Failures of the cache device in a row after which dirty data that it cannot
+// read is lost, so that the rest can be written back: about half a minute.
 constexpr int kFailuresBeforeGivingUp = 11;
 
 }  // namespace
@@ -139,8 +139,13 @@ bool Writeback::StartBatch() {
 
 void Writeback::SubmitWrites() {
   absl::StatusOr<std::vector<BackingRequest>> requests =
-      batch_->MakeRequests(failures_ >= kFailuresBeforeGivingUp);
-  if (!requests.ok()) return Fail(requests.status());
+      batch_->MakeRequests(unreadable_ >= kFailuresBeforeGivingUp);
+  if (!requests.ok()) {
+    ++unreadable_;
+    return Fail(requests.status());
+  }
+  // What was given up once is so at every attempt until one succeeds.
+  if (unreadable_ < kFailuresBeforeGivingUp) unreadable_ = 0;
   if (requests->empty()) {
     if (batch_->has_provisional_keys()) return SubmitFlush();
     FinishBatch();
@@ -295,6 +300,7 @@ void Writeback::Succeed() {
   phase_ = Phase::kIdle;
   retry_at_ = absl::InfinitePast();
   failures_ = 0;
+  unreadable_ = 0;
   if (core_.health().Set(HealthState::kDegraded, core_.lasting_reason())) {
     LOG(INFO) << "image " << core_.name() << ": writeback works again";
   }

@@ -103,7 +103,8 @@ class Writeback {
   std::unique_ptr<WritebackBatch> batch_;
   absl::Time retry_at_ = absl::InfinitePast();
   absl::Duration back_off_;
-  int failures_ = 0;  // in a row
+  int failures_ = 0;    // in a row
+  int unreadable_ = 0;  // of them, since the cache device read it all
   absl::Time next_around_ = absl::InfinitePast();
   std::atomic<bool> group_in_flight_{false};
   std::atomic<uint64_t> mixed_until_{0};  // number of a key set

@@ -232,6 +232,26 @@ TEST_F(WritebackTest, FailureIsRetriedWithBackOffAndShown) {
   EXPECT_EQ(disk().Content(0, kBlock), Blocks('w'));
 }
 
+// How long the backing device has failed says nothing of the cache device.
+TEST_F(WritebackTest, UnreadableOnceAfterALongOutageIsNotLost) {
+  Write(0, Blocks('w'));
+  Flush();
+  disk().Fail(Operation::kWrite, absl::UnavailableError("unplugged"));
+  for (int i = 0; i < 20; ++i) TimeToNextRequest();
+
+  machine().cache_device().FailRange(FakeCacheDevice::kRead,
+                                     machine().PlaceOf(0), kBlock);
+  disk().Fail(Operation::kWrite, absl::OkStatus());
+  machine().clock().Advance(absl::Seconds(6));
+  EXPECT_TRUE(machine().RunIdle());
+  EXPECT_EQ(machine().status().dirty_bytes, kBlock);
+  machine().cache_device().ClearFaults();
+
+  EXPECT_THAT(machine().Drain(), IsOk());
+  EXPECT_EQ(disk().Content(0, kBlock), Blocks('w'));
+  EXPECT_EQ(machine().status().state, HealthState::kRunning);
+}
+
 TEST_F(WritebackTest, FailedFlushOfTheBackingDeviceWritesEverythingAgain) {
   Write(0, Blocks('w'));
   disk().Fail(Operation::kFlush, absl::UnavailableError("no"));
