@@ -19,7 +19,8 @@ namespace pcachefs {
 namespace {
 
 // Opens and configures a free loop device: its descriptor, or -errno.
-int Configure(int control_fd, int file_fd, bool read_only, std::string* path) {
+int Configure(int control_fd, int file_fd, bool read_only,
+              uint32_t sector_size, std::string* path) {
   const int index = ioctl(control_fd, LOOP_CTL_GET_FREE);
   if (index < 0) return -errno;
   *path = absl::StrCat("/dev/loop", index);
@@ -28,7 +29,7 @@ int Configure(int control_fd, int file_fd, bool read_only, std::string* path) {
   if (fd < 0) return -errno;
   loop_config config = {};
   config.fd = file_fd;
-  config.block_size = 4096;
+  config.block_size = sector_size;
   config.info.lo_flags = LO_FLAGS_AUTOCLEAR | LO_FLAGS_DIRECT_IO;
   if (read_only) config.info.lo_flags |= LO_FLAGS_READ_ONLY;
   if (ioctl(fd, LOOP_CONFIGURE, &config) == 0) return fd;
@@ -47,7 +48,7 @@ absl::Status ToStatus(const Outcome& outcome) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<LoopDevice>> LoopDevice::Attach(
-    const std::string& file, Access access) {
+    const std::string& file, Access access, uint32_t sector_size) {
   const bool read_only = access == Access::kReadOnly;
   int error = 0;
   const File backing(file, (read_only ? O_RDONLY : O_RDWR) | O_DIRECT, &error);
@@ -58,7 +59,7 @@ absl::StatusOr<std::unique_ptr<LoopDevice>> LoopDevice::Attach(
   std::string path;
   int fd;
   do {
-    fd = Configure(control.fd(), backing.fd(), read_only, &path);
+    fd = Configure(control.fd(), backing.fd(), read_only, sector_size, &path);
     // EBUSY: another process took the free one first.
   } while (fd == -EBUSY);
   if (fd < 0) {
@@ -92,6 +93,14 @@ absl::Status Mount(const std::string& device, const std::string& directory,
 
 absl::Status Unmount(const std::string& directory) {
   return ToStatus(RunCommand({"umount", directory}));
+}
+
+absl::Status CheckFilesystem(const std::string& type,
+                             const std::string& device) {
+  if (type == "ext4") {
+    return ToStatus(RunCommand({"e2fsck", "-f", "-n", device}));
+  }
+  return ToStatus(RunCommand({"xfs_repair", "-n", device}));
 }
 
 absl::Status CheckSameTree(const std::string& tree, const std::string& other) {

@@ -4,6 +4,7 @@
 #ifndef PCACHEFS_TEST_E2E_TESTING_LOOP_DEVICE_H_
 #define PCACHEFS_TEST_E2E_TESTING_LOOP_DEVICE_H_
 
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -20,7 +21,8 @@ class LoopDevice {
 
   // An error if the kernel does not grant direct I/O.
   static absl::StatusOr<std::unique_ptr<LoopDevice>> Attach(
-      const std::string& file, Access access = Access::kReadWrite);
+      const std::string& file, Access access = Access::kReadWrite,
+      uint32_t sector_size = 4096);
   ~LoopDevice();
   LoopDevice(const LoopDevice&) = delete;
   LoopDevice& operator=(const LoopDevice&) = delete;
@@ -41,6 +43,9 @@ absl::Status MakeFilesystem(const std::string& type, const std::string& device);
 absl::Status Mount(const std::string& device, const std::string& directory,
                    const std::string& options = "defaults");
 absl::Status Unmount(const std::string& directory);
+// e2fsck or xfs_repair, changing nothing: any finding is an error.
+absl::Status CheckFilesystem(const std::string& type,
+                             const std::string& device);
 
 // Of names, contents, links; an error shows the first differences.
 absl::Status CheckSameTree(const std::string& tree, const std::string& other);

@@ -14,6 +14,7 @@
 #include <map>
 #include <string>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "test/e2e/testing/process.h"
@@ -25,6 +26,7 @@ namespace {
 // Set once, by main().
 std::string pcachefs_path;
 std::string pcachectl_path;
+std::map<std::string, uint64_t> number_flags;
 
 // By the package of Debian that has it.
 const std::map<std::string, std::string>& Packages() {
@@ -35,7 +37,9 @@ const std::map<std::string, std::string>& Packages() {
       {"mkfs.ext4", "e2fsprogs"}, {"mkfs.xfs", "xfsprogs"},
       {"e2fsck", "e2fsprogs"},    {"mount", "mount"},
       {"qemu-img", "qemu-utils"}, {"qemu-io", "qemu-utils"},
+      {"sqlite3", "sqlite3"},     {"stress-ng", "stress-ng"},
       {"sync", "coreutils"},      {"umount", "mount"},
+      {"xfs_repair", "xfsprogs"},
   };
   return packages;
 }
@@ -82,6 +86,19 @@ bool SetPath(const char* argument, std::string* path) {
   return true;
 }
 
+// `--NAME=NUMBER`
+bool SetNumberFlag(const std::string& argument) {
+  const size_t equals = argument.find('=');
+  uint64_t number;
+  if (argument.compare(0, 2, "--") == 0 && equals != std::string::npos &&
+      absl::SimpleAtoi(argument.substr(equals + 1), &number)) {
+    number_flags[argument.substr(2, equals - 2)] = number;
+    return true;
+  }
+  std::cerr << "got " << argument << ", want --NAME=NUMBER\n";
+  return false;
+}
+
 int RunTests(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);
   // Bazel's PATH has no sbin.
@@ -93,6 +110,9 @@ int RunTests(int argc, char** argv) {
       !LeaveMountNamespace()) {
     return EXIT_FAILURE;
   }
+  for (int i = 3; i < argc; ++i) {
+    if (!SetNumberFlag(argv[i])) return EXIT_FAILURE;
+  }
   StartJanitor();
   return RUN_ALL_TESTS();
 }
@@ -101,6 +121,11 @@ int RunTests(int argc, char** argv) {
 
 const std::string& PcachefsPath() { return pcachefs_path; }
 const std::string& PcachectlPath() { return pcachectl_path; }
+
+uint64_t NumberFlag(const std::string& name, uint64_t otherwise) {
+  const auto found = number_flags.find(name);
+  return found == number_flags.end() ? otherwise : found->second;
+}
 
 absl::Status RequirePrograms(const std::vector<std::string>& programs) {
   for (const std::string& program : programs) {

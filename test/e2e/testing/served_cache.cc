@@ -62,10 +62,11 @@ ServedCache::~ServedCache() {
 std::vector<std::string> ServedCache::Command() const {
   const std::string& spec =
       options_.backing_spec.empty() ? backing_ : options_.backing_spec;
-  std::vector<std::string> command = {
-      PcachefsPath(), "--cache=" + cache_,
-      "--cache_size=" + options_.cache_size,
-      "--backing=disk=" + spec + options_.more_backing};
+  std::vector<std::string> command = options_.prefix;
+  command.insert(command.end(),
+                 {PcachefsPath(), "--cache=" + cache(),
+                  "--cache_size=" + options_.cache_size,
+                  "--backing=disk=" + spec + options_.more_backing});
   command.insert(command.end(), options_.flags.begin(), options_.flags.end());
   command.push_back(mount_);
   return command;
@@ -133,6 +134,12 @@ absl::StatusOr<nlohmann::json> ServedCache::ImageStatus() const {
     return absl::UnknownError(absl::StrCat("no image in ", status->dump()));
   }
   return images->at(0);
+}
+
+std::string ServedCache::State() const {
+  const absl::StatusOr<nlohmann::json> status = ImageStatus();
+  return status.ok() ? status->value("state", "none")
+                     : status.status().ToString();
 }
 
 }  // namespace pcachefs

@@ -32,7 +32,9 @@ struct ServedCacheOptions {
   uint64_t backing_size = 256 * kMiB;
   std::string cache_size = "128M";
   Medium cache_medium = Medium::kDisk;
+  std::string cache_path;          // instead of a new file's
   std::string backing_spec;        // instead of the backing file's path
+  std::vector<std::string> prefix;  // of the command: env, a shell
   std::string more_backing;        // of --backing, as ",other=PATH"
   std::vector<std::string> flags;  // more of the daemon's
 };
@@ -68,10 +70,14 @@ class ServedCache {
   // `status --json`; of the one image.
   absl::StatusOr<nlohmann::json> Status() const;
   absl::StatusOr<nlohmann::json> ImageStatus() const;
+  // `state` of the image; the error's text if there is none.
+  std::string State() const;
 
   const ScratchDirectory& directory() const { return directory_; }
   const std::string& backing() const { return backing_; }
-  const std::string& cache() const { return cache_; }
+  const std::string& cache() const {
+    return options_.cache_path.empty() ? cache_ : options_.cache_path;
+  }
   const std::string& mount() const { return mount_; }
   std::string image() const { return mount_ + "/disk"; }
   uint64_t size() const { return options_.backing_size; }
