@@ -162,7 +162,8 @@ CachedImage* CacheCore::Serve(std::unique_ptr<ImageCore> core) {
           const bool committed = raw->CommitStep();
           const bool reclaimed = raw->reclaim().Step();
           const bool served = raw->write_path().RunWaiting();
-          return committed || reclaimed || served;
+          const bool copied = raw->table().StoreCopies();
+          return committed || reclaimed || served || copied;
         },
         kMaintenanceSleep);
     served.writeback = std::make_unique<BackgroundWorker>(
@@ -209,6 +210,8 @@ absl::Status CacheCore::Close() {
   for (Served* served : all) {
     served->StopThreads();
     status.Update(CloseImage(served->image->core()));
+  }
+  while (status.ok() && table_.StoreCopies()) {
   }
   status.Update(StoreInfo(/*clean_stop=*/true));
   status.Update(barrier_.Persist());
@@ -324,6 +327,7 @@ CacheStatus CacheCore::status() {
 
 bool CacheCore::Step() {
   bool worked = barrier_.Step();
+  worked |= table_.StoreCopies();
   const Look look(*this);
   for (CachedImage* image : look.images()) {
     ImageCore& core = image->core();

@@ -56,12 +56,15 @@ absl::StatusOr<SlotChoice<ImageRecord>> LoadImageSlot(
       device, {geometry.image_record(id, 0), geometry.image_record(id, 1)});
   if (!absl::IsDataLoss(record.status())) return record;
   // The first version goes to slot 0, and no image is served before the second
-  // one is durable in slot 1: if that is blank nothing was ever in the image.
-  std::array<std::byte, ImageRecord::kSize> second;
-  RETURN_IF_ERROR(device.Read(geometry.image_record(id, 1), second));
-  if (second == std::array<std::byte, ImageRecord::kSize>{}) {
-    return absl::NotFoundError(absl::StrCat(
-        "the making of an image was cut short: ", record.status().message()));
+  // one is durable in slot 1: if either is blank nothing was ever in the image.
+  for (const int slot : {0, 1}) {
+    std::array<std::byte, ImageRecord::kSize> bytes;
+    RETURN_IF_ERROR(device.Read(geometry.image_record(id, slot), bytes));
+    if (bytes == std::array<std::byte, ImageRecord::kSize>{}) {
+      return absl::NotFoundError(
+          absl::StrCat("no image was ever served from here: ",
+                       record.status().message()));
+    }
   }
   return record;
 }

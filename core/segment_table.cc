@@ -4,6 +4,7 @@
 #include <bit>
 #include <cstddef>
 #include <string>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "meta/slot_pair.h"
@@ -165,6 +166,12 @@ absl::Status SegmentTable::Load() {
     segment.record_ = choice->value;
     segment.cursor_ = SlotCursor(choice->slot, choice->update_number);
     segment.generation_ = choice->value.generation.value();
+    if (!std::equal(tables[0].begin() + offset + kRecordHeaderSize,
+                    tables[0].begin() + offset + kSegmentRecordSize,
+                    tables[1].begin() + offset + kRecordHeaderSize) ||
+        !choice->other.ok()) {
+      NoteUncopiedLocked(SegmentId(i));
+    }
     if (segment.record_.use == SegmentUse::kFree) {
       free_.push_back(SegmentId(i));
     }
@@ -229,6 +236,23 @@ void SegmentTable::Release(std::span<const SegmentId> ids) {
   }
 }
 
+bool SegmentTable::StoreCopies() {
+  absl::MutexLock lock(&mutex_);
+  bool stored = false;
+  for (int i = 0; i < kCopiesAtOnce && !uncopied_.empty(); ++i) {
+    const SegmentId id = uncopied_.front();
+    Segment& copied = segment(id);
+    // Before that, a store would go over the newest version itself (C6).
+    if (!copied.cursor_.durable(barrier_)) break;
+    uncopied_.pop_front();
+    copied.has_copy_ = true;
+    stored |= StoreSlot(device_, barrier_, Slots(id), copied.cursor_,
+                        copied.record_)
+                  .ok();
+  }
+  return stored;
+}
+
 std::vector<SegmentId> SegmentTable::OwnedBy(ImageId owner, ImageTag image) {
   absl::MutexLock lock(&mutex_);
   std::vector<SegmentId> owned;
@@ -273,7 +297,13 @@ absl::Status SegmentTable::StoreLocked(SegmentId id,
   stored.record_ = record;
   stored.generation_.store(record.generation.value(),
                            std::memory_order_release);
+  NoteUncopiedLocked(id);
   return absl::OkStatus();
+}
+
+void SegmentTable::NoteUncopiedLocked(SegmentId id) {
+  if (!std::exchange(segment(id).has_copy_, false)) return;
+  uncopied_.push_back(id);
 }
 
 }  // namespace pcachefs

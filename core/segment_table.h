@@ -103,6 +103,7 @@ class Segment {
   // Guarded by the table's mutex.
   SegmentRecord record_;
   SlotCursor cursor_;
+  bool has_copy_ = true;  // both slots say what record_ does
 };
 
 // Thread-safe. Device, geometry and barrier outlive it.
@@ -112,7 +113,7 @@ class SegmentTable {
                Barrier& barrier);
 
   // Reads all records; writes nothing. A record with both slots damaged is
-  // DataLoss.
+  // DataLoss. StoreCopies mends those with one.
   absl::Status Load();
 
   // Frees segments whose owner `is_known` does not know, each in a new life
@@ -138,6 +139,12 @@ class SegmentTable {
   // Requires for both: no references, no pins, not yet freed.
   absl::Status StoreFreed(SegmentId id);
   void Release(std::span<const SegmentId> ids);
+
+  // Stores some records that are durable in one slot only into the other one
+  // too, so that one damaged slot costs nothing: its older version would be of
+  // another life. Background work; false if there was none. A failure leaves
+  // the durable version.
+  bool StoreCopies();
 
   // Segments that records give to this image: at attach, before replay.
   std::vector<SegmentId> OwnedBy(ImageId owner, ImageTag image);
@@ -168,6 +175,7 @@ class SegmentTable {
   // Segments stay where they are when more are added, for they are looked up
   // without a lock: in chunks, in an array that is large enough for ever.
   static constexpr uint32_t kChunk = 1024;
+  static constexpr int kCopiesAtOnce = 64;
 
   std::array<MediaOffset, 2> Slots(SegmentId id) const {
     return {geometry().segment_record(id, 0), geometry().segment_record(id, 1)};
@@ -177,6 +185,7 @@ class SegmentTable {
   void ReadTable(MediaOffset offset, std::span<std::byte> table);
   absl::Status StoreLocked(SegmentId id, const SegmentRecord& record)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void NoteUncopiedLocked(SegmentId id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   CacheDevice& device_;
   Barrier& barrier_;
@@ -186,6 +195,8 @@ class SegmentTable {
   std::vector<std::unique_ptr<Segment[]>> chunks_;
   absl::Mutex mutex_;
   std::deque<SegmentId> free_ ABSL_GUARDED_BY(mutex_);  // oldest first
+  // Those without a copy, each once.
+  std::deque<SegmentId> uncopied_ ABSL_GUARDED_BY(mutex_);
 };
 
 // Keeps a segment from being handed out again while bytes are copied.

@@ -179,6 +179,55 @@ TEST_F(SegmentTableTest, RecordWithBothCopiesDamagedIsNamed) {
               StatusIs(absl::StatusCode::kDataLoss, HasSubstr("segment 7")));
 }
 
+TEST_F(SegmentTableTest, RecordsGetASecondCopyOnceTheyAreDurable) {
+  while (table_->StoreCopies()) {
+  }
+  const auto id = Allocate();
+  ASSERT_THAT(id, IsOk());
+  EXPECT_FALSE(table_->StoreCopies());
+  ASSERT_THAT(barrier_.Persist(), IsOk());
+  EXPECT_TRUE(table_->StoreCopies());
+  EXPECT_FALSE(table_->StoreCopies());
+
+  for (const MediaOffset slot : Slots(*id)) {
+    device_.FlipBit(slot.value() + 20, 3);
+    Reload();
+    EXPECT_EQ(table_->record(*id).use, SegmentUse::kPayload);
+    // The damaged one is made anew.
+    EXPECT_TRUE(table_->StoreCopies());
+    Reload();
+    EXPECT_FALSE(table_->StoreCopies());
+  }
+}
+
+// A copy that is not durable yet is what the next version goes over.
+TEST_F(SegmentTableTest, PowerCutsAroundACopyLeaveTheRecord) {
+  for (uint64_t seed = 0; seed < 20; ++seed) {
+    const auto id = Allocate();
+    ASSERT_THAT(id, IsOk());
+    ASSERT_THAT(barrier_.Persist(), IsOk());
+    while (table_->StoreCopies()) {
+    }
+    const Generation generation = table_->record(*id).generation;
+    if (seed % 2 == 0) {
+      ASSERT_THAT(table_->StoreFreed(*id), IsOk());
+    }
+    device_.Stop();
+    Random random(seed);
+    device_.CutPower(random);
+    Reload();
+    ASSERT_THAT(barrier_.Persist(), IsOk());
+    const SegmentRecord record = table_->record(*id);
+    if (record.use == SegmentUse::kFree) {
+      EXPECT_EQ(seed % 2, 0);
+      EXPECT_EQ(record.generation, Generation(generation.value() + 1));
+    } else {
+      EXPECT_EQ(record.use, SegmentUse::kPayload);
+      EXPECT_EQ(record.generation, generation);
+    }
+  }
+}
+
 TEST_F(SegmentTableTest, DirtyMarksAreByBlock) {
   table_->PreparePayload(SegmentId(0));
   Segment& segment = table_->segment(SegmentId(0));
