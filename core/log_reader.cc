@@ -4,6 +4,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "meta/endian.h"
+#include "meta/key_set.h"
 #include "meta/status_macros.h"
 #include "meta/units.h"
 
@@ -14,6 +17,9 @@ namespace {
 // one set is cheap and looking at millions is too.
 constexpr size_t kFirstRead = 4 * kKiB;
 constexpr size_t kLargestRead = kMiB;
+
+// Where the tag stands in the header of a key set.
+constexpr size_t kTagOffset = 24;
 
 }  // namespace
 
@@ -35,7 +41,16 @@ absl::StatusOr<KeySetView> LogReader::Next() {
   if (view->header().is_link) {
     RETURN_IF_ERROR(FollowLink(*view));
   } else {
-    position_.offset += view->header().length;
+    const SegmentOffset next = position_.offset + view->header().length;
+    const uint32_t last = segments_.geometry().segment_size() - kLinkSetSize;
+    if (next.value() > last) {
+      // What is appended here would stand in another segment.
+      return absl::DataLossError(absl::StrCat(
+          "key set ", view->header().sequence.value(), ": in segment ",
+          position_.segment.value(), ": end: got ", next.value(),
+          ", want at most ", last, ", which leaves room for a link"));
+    }
+    position_.offset = next;
   }
   incarnation_ = view->header().incarnation;
   position_.sequence += 1;
@@ -48,8 +63,17 @@ absl::StatusOr<SequenceNumber> LogReader::FindProofOfDurability(
   SequenceNumber proven;
   std::vector<std::byte> rest(geometry.segment_size() - from.offset.value());
   RETURN_IF_ERROR(device.Read(geometry.position(from), rest));
-  for (size_t at = 0; at + kKeySetHeaderSize <= rest.size();
-       at += kKeySetAlignment) {
+  // By the tag in the headers: memory is searched faster than sets are parsed.
+  char tag[sizeof(uint64_t)];
+  StoreLittle<uint64_t>(std::as_writable_bytes(std::span(tag)), 0,
+                        image.value());
+  const absl::string_view text(reinterpret_cast<const char*>(rest.data()),
+                               rest.size());
+  const absl::string_view wanted(tag, sizeof(tag));
+  for (size_t found = text.find(wanted, kTagOffset);
+       found != absl::string_view::npos; found = text.find(wanted, found + 1)) {
+    const size_t at = found - kTagOffset;
+    if (at % kKeySetAlignment != 0) continue;
     const absl::StatusOr<KeySetHeader> header =
         KeySetView::Probe(std::span(rest).subspan(at), image);
     if (!header.ok() || header->sequence < expected) continue;

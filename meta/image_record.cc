@@ -107,6 +107,11 @@ absl::Status LoadNumbers(std::span<const std::byte> record,
   }
   image.share_segments = LoadLittle<uint32_t>(record, 48);
   image.incarnation = Incarnation(LoadLittle<uint32_t>(record, 52));
+  if (image.incarnation > kMaxIncarnation) {
+    return FieldError(ImageRecord::kName, "incarnation",
+                      image.incarnation.value(),
+                      absl::StrCat("at most ", kMaxIncarnation.value()));
+  }
   image.create_time = LoadLittle<uint64_t>(record, 56);
   image.backing.size = LoadLittle<uint64_t>(record, 136);
   image.max_dirty = LoadLittle<uint64_t>(record, 1424);

@@ -13,6 +13,7 @@
 #include "meta/crc32c.h"
 #include "meta/endian.h"
 #include "meta/geometry.h"
+#include "meta/record_field.h"
 #include "meta/types.h"
 #include "meta/units.h"
 
@@ -326,6 +327,12 @@ absl::StatusOr<KeySetView> KeySetView::Parse(std::span<const std::byte> bytes,
       .segment_count = geometry.segment_count(),
       .blocks_per_segment = geometry.blocks_per_segment(),
   };
+  if (header.incarnation > kMaxIncarnation) {
+    return absl::DataLossError(
+        absl::StrCat("key set ", header.sequence.value(), ": incarnation: got ",
+                     header.incarnation.value(), ", want at most ",
+                     kMaxIncarnation.value()));
+  }
   absl::Status status = CheckKeys(set, header, bounds);
   if (!status.ok()) return status;
   return KeySetView(set, header);

@@ -11,6 +11,7 @@
 #include "absl/strings/string_view.h"
 #include "meta/endian.h"
 #include "meta/geometry.h"
+#include "meta/key_set.h"
 #include "meta/record_field.h"
 #include "meta/records.h"
 #include "meta/status_macros.h"
@@ -85,6 +86,10 @@ absl::StatusOr<LogTails> LogTails::DecodeBody(
       CheckOrder(tails.key_tail, "key_tail", tails.dirty_tail, "dirty_tail"));
   RETURN_IF_ERROR(
       CheckOrder(tails.dirty_tail, "dirty_tail", tails.key_head, "key_head"));
+  if (tails.key_head.sequence > kMaxSequenceNumber) {
+    return FieldError(kName, "key_head", tails.key_head.sequence.value(),
+                      absl::StrCat("at most ", kMaxSequenceNumber.value()));
+  }
   if (tails.void_begin > tails.void_end) {
     return FieldError(kName, "void_begin", tails.void_begin.value(),
                       absl::StrCat("at most void_end ", tails.void_end.value()));
@@ -99,12 +104,13 @@ absl::Status ValidateLogPosition(const LogPosition& position,
     return FieldError(what, "segment", position.segment.value(),
                       absl::StrCat("less than ", geometry.segment_count()));
   }
-  // Not the end of the segment either: the link to the next one stands there.
-  if (position.offset.value() >= geometry.segment_size() ||
+  // A set may be appended here, and behind all others stands a link.
+  const uint32_t last = geometry.segment_size() - kLinkSetSize;
+  if (position.offset.value() > last ||
       !IsAligned(position.offset.value(), kPositionAlignment)) {
     return FieldError(what, "offset", position.offset.value(),
                       absl::StrCat("a multiple of ", kPositionAlignment,
-                                   " less than ", geometry.segment_size()));
+                                   ", at most ", last));
   }
   if (position.generation == Generation(0)) {
     return FieldError(what, "generation", 0, "at least 1");

@@ -12,8 +12,15 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "meta/types.h"
 
 namespace pcachefs {
+
+// What grows by one at a time: no device lives to see more, and what is added
+// to a number within these bounds does not wrap.
+inline constexpr Generation kMaxGeneration{uint32_t{1} << 31};
+inline constexpr Incarnation kMaxIncarnation{uint32_t{1} << 31};
+inline constexpr SequenceNumber kMaxSequenceNumber{uint64_t{1} << 62};
 
 absl::Status FieldError(absl::string_view record, absl::string_view field,
                         uint64_t got, absl::string_view wanted);

@@ -5,6 +5,7 @@
 #include <span>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
 #include "meta/endian.h"
 #include "meta/record_field.h"
 #include "meta/records.h"
@@ -28,6 +29,10 @@ absl::StatusOr<SegmentRecord> SegmentRecord::DecodeBody(
   }
   SegmentRecord segment;
   segment.generation = Generation(LoadLittle<uint32_t>(record, 16));
+  if (segment.generation > kMaxGeneration) {
+    return FieldError(kName, "generation", segment.generation.value(),
+                      absl::StrCat("at most ", kMaxGeneration.value()));
+  }
   segment.use = static_cast<SegmentUse>(use);
   segment.owner = ImageId(LoadLittle<uint32_t>(record, 24));
   segment.image = ImageTag(LoadLittle<uint64_t>(record, 32));

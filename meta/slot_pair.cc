@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <span>
 
@@ -22,6 +23,8 @@ constexpr size_t kTypeOffset = 4;
 constexpr size_t kSizeOffset = 6;
 constexpr size_t kUpdateNumberOffset = 8;
 constexpr size_t kCrcBegin = 4;
+// A store adds one: no device lives to see this one.
+constexpr uint64_t kMaxUpdateNumber = uint64_t{1} << 62;
 
 }  // namespace
 
@@ -49,9 +52,10 @@ absl::StatusOr<SlotHeader> CheckSlot(std::span<const std::byte> slot,
                      ", want 0x", absl::Hex(crc, absl::kZeroPad8)));
   }
   const auto update_number = LoadLittle<uint64_t>(slot, kUpdateNumberOffset);
-  if (update_number == 0) {
-    return absl::DataLossError(
-        absl::StrCat(name, ": update number: got 0, want at least 1"));
+  if (update_number == 0 || update_number > kMaxUpdateNumber) {
+    return absl::DataLossError(absl::StrCat(name, ": update number: got ",
+                                            update_number, ", want 1 to ",
+                                            kMaxUpdateNumber));
   }
   return SlotHeader{.update_number = update_number};
 }
@@ -71,8 +75,10 @@ void SealSlot(std::span<std::byte> record, uint16_t type,
 namespace slot_pair_internal {
 
 bool IsBlank(std::span<const std::byte> bytes) {
-  return std::all_of(bytes.begin(), bytes.end(),
-                     [](std::byte byte) { return byte == std::byte{0}; });
+  // Each byte is what the one before it is, and the first is zero.
+  return bytes.empty() ||
+         (bytes[0] == std::byte{0} &&
+          std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0);
 }
 
 bool SameRecord(std::span<const std::byte> slot0,

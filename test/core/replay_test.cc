@@ -1,6 +1,7 @@
 // Proves where a log ends after a crash, that damage is never taken for that
 // end, and that what a start rebuilds is what there was (C1, C7).
 
+#include <array>
 #include <functional>
 #include <string>
 
@@ -11,6 +12,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "meta/geometry.h"
+#include "meta/key_set.h"
 #include "meta/records.h"
 #include "meta/types.h"
 #include "meta/units.h"
@@ -314,6 +316,40 @@ TEST_F(ReplayTest, TailsThatPointNowhereAreDamage) {
               damage);
   EXPECT_THAT(start_with([](LogTails& tails) { tails.image = ImageTag(1); }),
               damage);
+}
+
+// Nothing of ours ends there: what is appended would stand in the next segment.
+TEST_F(ReplayTest, SetThatLeavesNoRoomForALinkIsDamage) {
+  WriteAndFlush(0, 'a');
+  const LogPosition tail = machine_.core().tails().key_tail();
+  const Geometry layout = geometry();
+  const ImageTag tag = machine_.core().tag();
+  machine_.Kill();
+  std::array<std::byte, 64> buffer;
+  KeySetBuilder builder(buffer);
+  ASSERT_TRUE(builder.Add({.kind = KeyKind::kForget,
+                           .range = {ImageOffset(0), kSectorSize}},
+                          {}));
+  const auto set = builder.Seal({.sequence = tail.sequence,
+                                 .incarnation = Incarnation(1),
+                                 .image = tag});
+  for (const uint32_t end : {0, 8, 48, 56}) {
+    auto copy = machine_.cache_device().Fork();
+    const SegmentOffset offset(layout.segment_size() - end - set.size());
+    ASSERT_THAT(
+        copy->Write(layout.position({tail.segment, offset}), set), IsOk());
+    EditTails(*copy, layout, ImageId(0), [&](LogTails& tails) {
+      tails.key_tail = tails.dirty_tail = tails.key_head = tail;
+      tails.key_tail.offset = tails.dirty_tail.offset = offset;
+      tails.committed = tail.sequence;
+    });
+    FakeClock clock;
+    auto cache = Cache::Open(*copy, {.start_threads = false}, clock);
+    ASSERT_THAT(cache, IsOk());
+    const absl::Status attached =
+        (*cache)->Attach("vm1", machine_.disk().Open(), {}).status();
+    EXPECT_EQ(attached.ok(), end == kLinkSetSize) << end << ": " << attached;
+  }
 }
 
 TEST_F(ReplayTest, BothCopiesOfTheTailsDamagedIsDamage) {

@@ -277,7 +277,7 @@ TEST(ImageRecord, KeepsItsFlagsApart) {
 
 TEST(LogPosition, LiesWithinTheDevice) {
   const Geometry geometry = *Geometry::ForDevice(10 * kGiB, 0);
-  const LogPosition good = {SegmentId(638), SegmentOffset(16 * kMiB - 8),
+  const LogPosition good = {SegmentId(638), SegmentOffset(16 * kMiB - 56),
                             Generation(1), SequenceNumber(1)};
   const auto error = [&](auto change) {
     LogPosition position = good;
@@ -294,6 +294,10 @@ TEST(LogPosition, LiesWithinTheDevice) {
   EXPECT_THAT(
       error([](LogPosition& p) { p.offset = SegmentOffset(16 * kMiB); }),
       Damage("offset: got 16777216"));
+  // Here no link would fit.
+  EXPECT_THAT(
+      error([](LogPosition& p) { p.offset = SegmentOffset(16 * kMiB - 48); }),
+      Damage("offset: got 16777168"));
   EXPECT_THAT(error([](LogPosition& p) { p.offset = SegmentOffset(12); }),
               Damage("offset: got 12, want a multiple of 8"));
   EXPECT_THAT(error([](LogPosition& p) { p.generation = Generation(0); }),
@@ -311,6 +315,18 @@ TEST(SegmentRecord, WrongFieldsAreDamage) {
               Damage("generation of a segment in use: got 0"));
   EXPECT_THAT(WithField<uint64_t>(good, 40, 0),
               Damage("first sequence number of a log segment: got 0"));
+}
+
+// What grows by one at a time must not wrap in the next store.
+TEST(Records, CountersThatNoDeviceLivesToSeeAreDamage) {
+  EXPECT_THAT(WithField<uint32_t>(ExampleSegmentRecord(), 16, 1u << 31),
+              IsOk());
+  EXPECT_THAT(WithField<uint32_t>(ExampleSegmentRecord(), 16, ~0u),
+              Damage("generation: got 4294967295"));
+  EXPECT_THAT(WithField<uint32_t>(ExampleImageRecord(), 52, ~0u),
+              Damage("incarnation: got 4294967295"));
+  EXPECT_THAT(WithField<uint64_t>(ExampleLogTails(), 88, ~0ull),
+              Damage("key_head: got 18446744073709551615"));
 }
 
 // Ancestor bug B6: a record of a segment that is not in use.
