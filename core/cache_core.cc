@@ -132,6 +132,7 @@ absl::Status CacheCore::Load() {
   std::map<ImageId, KnownImage> known;
   ASSIGN_OR_RETURN(known, ReadImageTable(device_, geometry(), &vacant_));
   RETURN_IF_ERROR(table_.Load());
+  RETURN_IF_ERROR(CheckOwners(known, table_));
   // What was found may still be in the page cache only; stores that follow
   // count on it.
   RETURN_IF_ERROR(barrier_.Persist());

@@ -68,6 +68,11 @@ absl::StatusOr<std::map<ImageId, KnownImage>> ReadImageTable(
     CacheDevice& device, const Geometry& geometry,
     std::map<ImageId, SlotCursor>* vacant = nullptr);
 
+// DataLoss for a segment whose tag is that of one of `images` but whose owner is
+// another: SegmentTable::FreeOrphans would take it for nobody's.
+absl::Status CheckOwners(const std::map<ImageId, KnownImage>& images,
+                         SegmentTable& table);
+
 // What to say when a share cannot be had; sizes in segments.
 absl::Status NoRoomForShare(const std::string& name, uint64_t share,
                             uint64_t available, uint64_t segment_size);

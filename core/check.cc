@@ -61,6 +61,7 @@ class Checker {
     for (uint32_t i = 0; i < geometry_->image_slots(); ++i) {
       RETURN_IF_ERROR(CheckImageSlot(ImageId(i)));
     }
+    CheckTogether();
     return std::move(report_);
   }
 
@@ -105,6 +106,16 @@ class Checker {
         absl::StrCat("segment table: ", count,
                      " records are damaged in one copy, the other is used; "
                      "the first: ", first));
+  }
+
+  // What no record tells by itself.
+  void CheckTogether() {
+    const auto images = ReadImageTable(device_, *geometry_);
+    const absl::Status status =
+        images.ok() ? CheckOwners(*images, *table_) : images.status();
+    if (status.ok() || (!images.ok() && report_.damaged())) return;
+    Add(Severity::kDamage, "",
+        absl::StrCat(status.message(), "; the cache cannot be opened"));
   }
 
   absl::Status CheckImageSlot(ImageId id) {

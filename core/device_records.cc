@@ -82,6 +82,23 @@ bool NeedsCopy(CacheDevice& device, const SlotChoice<Superblock>& chosen) {
              chosen.value.geometry.device_size;
 }
 
+// Two records of one image would each take its log for their own.
+absl::Status CheckOnlyOne(const std::map<ImageId, KnownImage>& known,
+                          ImageId id, const ImageRecord& record) {
+  for (const auto& [other_id, other] : known) {
+    if (other.record.name != record.name &&
+        other.record.uuid.tag() != record.uuid.tag()) {
+      continue;
+    }
+    return absl::DataLossError(absl::StrCat(
+        "image table, slots ", other_id.value(), " and ", id.value(),
+        ": got image ", other.record.name, " ", other.record.uuid.ToString(),
+        " and image ", record.name, " ", record.uuid.ToString(),
+        ", want different names and UUIDs"));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<DeviceRecords> ReadDeviceRecords(CacheDevice& device) {
@@ -141,10 +158,29 @@ absl::StatusOr<std::map<ImageId, KnownImage>> ReadImageTable(
       if (vacant != nullptr) vacant->emplace(id, cursor);
       continue;
     }
+    RETURN_IF_ERROR(CheckOnlyOne(known, id, record->value));
     known.emplace(id, KnownImage{.record = std::move(record->value),
                                  .cursor = cursor});
   }
   return known;
+}
+
+absl::Status CheckOwners(const std::map<ImageId, KnownImage>& images,
+                         SegmentTable& table) {
+  std::map<ImageTag, ImageId> ids;
+  for (const auto& [id, image] : images) {
+    ids.emplace(image.record.uuid.tag(), id);
+  }
+  for (uint32_t i = 0; i < table.segment_count(); ++i) {
+    const SegmentRecord record = table.record(SegmentId(i));
+    if (record.use == SegmentUse::kFree) continue;
+    const auto image = ids.find(record.image);
+    if (image == ids.end() || image->second == record.owner) continue;
+    return absl::DataLossError(absl::StrCat(
+        "segment ", i, ": owner: got image slot ", record.owner.value(),
+        ", want ", image->second.value(), ", whose tag it carries"));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace pcachefs

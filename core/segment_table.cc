@@ -164,8 +164,12 @@ absl::Status SegmentTable::Load() {
     }
     Segment& segment = this->segment(SegmentId(i));
     segment.record_ = choice->value;
+    // Never used: its first life is the one that a format gives it.
+    if (choice->value.generation == Generation(0)) {
+      segment.record_.generation = Generation(1);
+    }
     segment.cursor_ = SlotCursor(choice->slot, choice->update_number);
-    segment.generation_ = choice->value.generation.value();
+    segment.generation_ = segment.record_.generation.value();
     if (!std::equal(tables[0].begin() + offset + kRecordHeaderSize,
                     tables[0].begin() + offset + kSegmentRecordSize,
                     tables[1].begin() + offset + kRecordHeaderSize) ||

@@ -207,6 +207,38 @@ TEST_F(CheckTest, TailsOfAnotherImageAreDamage) {
   ExpectFinding(Severity::kDamage, "vm1", {"another image"});
 }
 
+// Found by test/fuzz/device_fuzz_test: a start took it for nobody's and freed
+// it.
+TEST_F(CheckTest, SegmentOfAnotherOwnerIsDamageAndStays) {
+  const SegmentId segment(static_cast<uint32_t>(
+      (first_set_ - geometry_->metadata_bytes()) / geometry_->segment_size()));
+  EditSegment(machine_.cache_device(), *geometry_, segment,
+              [](SegmentRecord& record) { record.owner = ImageId(9); });
+
+  ExpectFinding(Severity::kDamage, "",
+                {absl::StrCat("segment ", segment.value()),
+                 "got image slot 9, want 0"});
+  const uint64_t changes = machine_.cache_device().changes();
+  EXPECT_THAT(machine_.Start(), StatusIs(absl::StatusCode::kDataLoss));
+  EXPECT_EQ(machine_.cache_device().changes(), changes);
+}
+
+TEST_F(CheckTest, OneImageTwiceIsDamage) {
+  for (int slot : {0, 1}) {
+    std::vector<std::byte> record(ImageRecord::kSize);
+    ASSERT_THAT(machine_.cache_device().Read(
+                    geometry_->image_record(ImageId(0), slot), record),
+                IsOk());
+    ASSERT_THAT(machine_.cache_device().Write(
+                    geometry_->image_record(ImageId(1), slot), record),
+                IsOk());
+  }
+
+  EXPECT_TRUE(Check().damaged());
+  EXPECT_THAT(machine_.Start(), StatusIs(absl::StatusCode::kDataLoss,
+                                         HasSubstr("slots 0 and 1")));
+}
+
 TEST_F(CheckTest, ImageThatWasNeverCompleteIsNoDamage) {
   // A power cut tore the first store of a second image's record.
   ASSERT_THAT(

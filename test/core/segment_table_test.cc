@@ -19,6 +19,7 @@
 #include "gtest/gtest.h"
 #include "meta/geometry.h"
 #include "meta/records.h"
+#include "meta/slot_pair.h"
 #include "meta/types.h"
 #include "meta/units.h"
 #include "test/fakes/fake_cache_device.h"
@@ -166,6 +167,22 @@ TEST_F(SegmentTableTest, OrphansAreFreedInANewLife) {
   EXPECT_EQ(table_->record(SegmentId(1)).use, SegmentUse::kFree);
   EXPECT_EQ(table_->segment(SegmentId(1)).generation(), Generation(2));
   EXPECT_EQ(table_->free_count(), geometry_.segment_count() - 1);
+}
+
+// Found by test/fuzz/device_fuzz_test: it was handed out in life 0, which no
+// start accepts of a segment in use.
+TEST_F(SegmentTableTest, SegmentThatWasNeverUsedBeginsWithLifeOne) {
+  for (int slot : {0, 1}) {
+    ASSERT_THAT(device_.Write(geometry_.segment_record(SegmentId(0), slot),
+                              EncodeSlot(SegmentRecord{}, 8 + slot)),
+                IsOk());
+  }
+  Reload();
+
+  ASSERT_THAT(Allocate(), IsOkAndHolds(SegmentId(0)));
+  Reload();
+
+  EXPECT_EQ(table_->segment(SegmentId(0)).generation(), Generation(1));
 }
 
 TEST_F(SegmentTableTest, RecordWithBothCopiesDamagedIsNamed) {
