@@ -77,6 +77,27 @@ absl::StatusOr<uint64_t> SizeMember(const Json& request, const char* key) {
       absl::StrCat(key, ": ", size.status().message()));
 }
 
+// No request needs more. Shown in a message, a value is written by a recursive
+// function: one of 60000 brackets would use up the stack.
+constexpr int kMaxDepth = 8;
+
+absl::StatusOr<Json> ParseRequest(absl::string_view text) {
+  bool is_too_deep = false;
+  const Json parsed = Json::parse(
+      text.begin(), text.end(),
+      [&](int depth, Json::parse_event_t /*event*/, Json& /*value*/) {
+        is_too_deep = is_too_deep || depth > kMaxDepth;
+        return !is_too_deep;
+      },
+      /*allow_exceptions=*/false);
+  if (is_too_deep) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("request: want at most ", kMaxDepth, " levels"));
+  }
+  if (parsed.is_object()) return parsed;
+  return absl::InvalidArgumentError("request is not a JSON object");
+}
+
 Json Success() { return {{"ok", true}}; }
 
 Json ListEntry(const ImageStatus& image) {
@@ -124,20 +145,14 @@ struct ControlProtocol::Operation {
 };
 
 ControlAnswer ControlProtocol::Handle(absl::string_view request) {
-  absl::StatusOr<Json> answer =
-      absl::InvalidArgumentError("request is not a JSON object");
+  absl::StatusOr<Json> answer = absl::InvalidArgumentError(
+      absl::StrCat("request: got ", request.size(), " bytes, want at most ",
+                   kMaxRequestSize));
   bool begins_stop = false;
-  if (request.size() > kMaxRequestSize) {
-    answer = absl::InvalidArgumentError(
-        absl::StrCat("request: got ", request.size(), " bytes, want at most ",
-                     kMaxRequestSize));
-  } else {
-    const Json parsed =
-        Json::parse(request.begin(), request.end(), nullptr, false);
-    if (parsed.is_object()) {
-      answer = Dispatch(parsed);
-      begins_stop = answer.ok() && parsed["verb"] == "stop";
-    }
+  if (request.size() <= kMaxRequestSize) {
+    const absl::StatusOr<Json> parsed = ParseRequest(request);
+    answer = parsed.ok() ? Dispatch(*parsed) : parsed.status();
+    begins_stop = answer.ok() && (*parsed)["verb"] == "stop";
   }
   const Json json = answer.ok() ? *answer : ErrorToJson(answer.status());
   return {ToText(json) + "\n", begins_stop};

@@ -39,6 +39,16 @@ class ControlProtocolTest : public testing::Test {
   bool begins_stop_ = false;
 };
 
+TEST_F(ControlProtocolTest, DeepNestingDoesNotUseUpTheStack) {
+  const std::string brackets(ControlProtocol::kMaxRequestSize / 2 - 32, '[');
+  const std::string request =
+      absl::StrCat(R"({"verb":"get","name":)", brackets,
+                   std::string(brackets.size(), ']'), "}");
+
+  EXPECT_THAT(ErrorOf(request), StatusIs(absl::StatusCode::kInvalidArgument,
+                                         HasSubstr("levels")));
+}
+
 TEST_F(ControlProtocolTest, StatusHasTheKeysOfTheContract) {
   const Json status = Ask(R"({"verb":"status"})")["status"];
 
