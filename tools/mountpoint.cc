@@ -48,12 +48,16 @@ std::string ReadMountinfo() {
           std::istreambuf_iterator<char>()};
 }
 
+bool IsOctal(char c) { return c >= '0' && c <= '7'; }
+
 // Space, tab, newline and backslash stand as \040 and so on.
 std::string Unescape(const std::string& text) {
   std::string out;
   for (size_t i = 0; i < text.size(); ++i) {
-    if (text[i] == '\\' && i + 3 < text.size()) {
-      out += static_cast<char>(std::stoi(text.substr(i + 1, 3), nullptr, 8));
+    if (text[i] == '\\' && i + 3 < text.size() && IsOctal(text[i + 1]) &&
+        IsOctal(text[i + 2]) && IsOctal(text[i + 3])) {
+      out += static_cast<char>((text[i + 1] - '0') * 64 +
+                               (text[i + 2] - '0') * 8 + (text[i + 3] - '0'));
       i += 3;
     } else {
       out += text[i];

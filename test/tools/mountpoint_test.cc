@@ -64,6 +64,11 @@ TEST(MountTypeAt, FindsTheTopmostMount) {
   EXPECT_EQ(MountTypeAt("/mnt/a b", mountinfo), "fuse.pcachefs");
   EXPECT_EQ(MountTypeAt("/mnt", mountinfo), "");
   EXPECT_EQ(MountTypeAt("/", "rubbish\n\n1 2 3\n"), "");
+  // A backslash that begins no number is one.
+  EXPECT_EQ(MountTypeAt("/a\\xyz", "1 2 3:4 / /a\\xyz rw - ext4 x rw\n"),
+            "ext4");
+  EXPECT_EQ(MountTypeAt("/a\\999", "1 2 3:4 / /a\\999 rw - ext4 x rw\n"),
+            "ext4");
 }
 
 }  // namespace
