@@ -29,6 +29,7 @@
 #include "tools/gflags_exit.h"
 #include "tools/metrics_listener.h"
 #include "tools/open_cache.h"
+#include "tools/privileges.h"
 #include "tools/service_manager.h"
 #include "tools/service_reports.h"
 #include "tools/settings.h"
@@ -48,9 +49,10 @@ class Daemon {
       : settings_(settings), manager_(manager), report_(report) {}
 
   absl::Status Run() {
+    protection_ = ProtectProcess();
+    DropPrivileges();  // before there are threads
     starting_.emplace(manager_);
     manager_.Status(absl::StrCat("replaying ", settings_.cache));
-    protection_ = ProtectProcess();
     ASSIGN_OR_RETURN(opened_, OpenCache(settings_, clock_));
     absl::Cleanup undo = [this] { UndoStart(); };
     RETURN_IF_ERROR(AttachImages(settings_, *opened_.cache, missing_));
