@@ -17,7 +17,9 @@
 #include "absl/cleanup/cleanup.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "core/repair.h"
 #include "meta/crc32c.h"
 #include "meta/endian.h"
@@ -33,8 +35,8 @@ std::string Title(const Uuid& cache) {
   return absl::StrCat("pcachefs undo log 1, cache ", cache.ToString(), "\n");
 }
 
-std::span<const std::byte> Bytes(const std::string& text) {
-  return std::as_bytes(std::span(text));
+std::span<const std::byte> Bytes(absl::string_view text) {
+  return std::as_bytes(std::span(text.data(), text.size()));
 }
 
 template <typename T>
@@ -50,14 +52,14 @@ absl::Status FileError(const std::string& path, absl::string_view what) {
       error, absl::StrCat(path, ": cannot ", what, ": ", strerror(error)));
 }
 
-absl::Status Damaged(const std::string& path, absl::string_view what) {
+absl::Status Damaged(absl::string_view path, absl::string_view what) {
   return absl::DataLossError(absl::StrCat(path, ": undo log: ", what));
 }
 
 }  // namespace
 
-absl::Status WriteUndoLog(const std::string& path, const Uuid& cache,
-                          const std::vector<RepairStep::Store>& stores) {
+std::string UndoLogText(const Uuid& cache,
+                        const std::vector<RepairStep::Store>& stores) {
   std::string text = Title(cache);
   for (const RepairStep::Store& store : stores) {
     Append<uint64_t>(text, store.offset.value());
@@ -66,7 +68,12 @@ absl::Status WriteUndoLog(const std::string& path, const Uuid& cache,
                 store.bytes.size());
   }
   Append<uint32_t>(text, Crc32c(Bytes(text)));
+  return text;
+}
 
+absl::Status WriteUndoLog(const std::string& path, const Uuid& cache,
+                          const std::vector<RepairStep::Store>& stores) {
+  const std::string text = UndoLogText(cache, stores);
   const int file = open(path.c_str(),
                         O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
                         0600);
@@ -87,6 +94,11 @@ absl::StatusOr<std::vector<RepairStep::Store>> ReadUndoLog(
   std::ifstream file(path, std::ios::binary);
   if (!file) return FileError(path, "read the undo log");
   const std::string text((std::istreambuf_iterator<char>(file)), {});
+  return ParseUndoLog(path, text, cache);
+}
+
+absl::StatusOr<std::vector<RepairStep::Store>> ParseUndoLog(
+    absl::string_view path, absl::string_view text, const Uuid& cache) {
   const std::string title = Title(cache);
   if (text.size() < title.size() + kCrc) return Damaged(path, "too short");
   const std::span<const std::byte> all = Bytes(text);
@@ -94,7 +106,7 @@ absl::StatusOr<std::vector<RepairStep::Store>> ReadUndoLog(
   if (Crc32c(all.first(end)) != LoadLittle<uint32_t>(all, end)) {
     return Damaged(path, "wrong checksum");
   }
-  if (!text.starts_with(title)) {
+  if (!absl::StartsWith(text, title)) {
     return absl::FailedPreconditionError(absl::StrCat(
         path, ": not the undo log of this cache: got '",
         text.substr(0, text.find('\n')), "', want cache ", cache.ToString()));

@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "core/repair.h"
 #include "meta/types.h"
 
@@ -24,6 +25,12 @@ absl::Status WriteUndoLog(const std::string& path, const Uuid& cache,
 // cache.
 absl::StatusOr<std::vector<RepairStep::Store>> ReadUndoLog(
     const std::string& path, const Uuid& cache);
+
+// The file's content; `path` is for the messages only.
+std::string UndoLogText(const Uuid& cache,
+                        const std::vector<RepairStep::Store>& stores);
+absl::StatusOr<std::vector<RepairStep::Store>> ParseUndoLog(
+    absl::string_view path, absl::string_view text, const Uuid& cache);
 
 }  // namespace pcachefs
 

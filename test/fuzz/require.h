@@ -7,12 +7,22 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "absl/status/status.h"
+
 namespace pcachefs {
 
 inline void Require(bool condition, const char* what) {
   if (condition) return;
   std::fprintf(stderr, "broken: %s\n", what);
   std::abort();
+}
+
+// The same, telling what the error is.
+inline void Require(bool condition, const char* what,
+                    const absl::Status& status) {
+  if (condition) return;
+  std::fprintf(stderr, "got %s\n", status.ToString().c_str());
+  Require(false, what);
 }
 
 }  // namespace pcachefs

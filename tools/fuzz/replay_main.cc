@@ -15,10 +15,13 @@ int main(int argc, char** argv) {
     for (const auto& entry : std::filesystem::directory_iterator(argv[i])) {
       std::ifstream file(entry.path(), std::ios::binary);
       const std::string input(std::istreambuf_iterator<char>(file), {});
+      // The last line tells which one broke something.
+      std::fprintf(stderr, "%s\n", entry.path().c_str());
       LLVMFuzzerTestOneInput(reinterpret_cast<const uint8_t*>(input.data()),
                              input.size());
       ++inputs;
     }
   }
   std::printf("%d inputs\n", inputs);
+  return inputs > 0 ? 0 : 1;
 }
