@@ -117,7 +117,7 @@ class NbdCommand {
   void Own(uint64_t length);
 
   const std::shared_ptr<NbdTransfer> transfer_;
-  const NbdTransfer::Piece piece_;
+  const NbdTransfer::Piece piece_{};
   Wire wire_ = Wire::kFlush;
   uint64_t offset_ = 0;
   uint64_t length_ = 0;
