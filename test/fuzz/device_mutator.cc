@@ -148,14 +148,16 @@ void DeviceMutator::ForgeKeySet(const Mutation& mutation) {
       .generation = Generation(mutation.value >> 40 & 3)};
   const std::vector<uint32_t> crcs(PayloadBlocks(key), mutation.place);
   if (!builder.Add(key, crcs)) return;
+  const SequenceNumber sequence(model.sequence.value() +
+                                (mutation.value >> 44 & 0xff));
+  const SequenceNumber durable(mutation.value >> 56 & 0xf);
   const auto set = builder.Seal(
-      {.sequence = SequenceNumber(model.sequence.value() +
-                                  (mutation.value >> 44 & 0xff)),
+      {.sequence = sequence,
        .incarnation = Incarnation(mutation.value >> 52 & 7),
        .begins_epoch = (mutation.value >> 55 & 1) != 0,
        .is_link = key.kind == KeyKind::kLink,
        .image = sound_.image,
-       .durable = SequenceNumber(mutation.value >> 56 & 0xf)});
+       .durable = std::min(durable, sequence)});
   Write(geometry.position({segment, SegmentOffset(0)}).value() + offset,
         {set.begin(), set.end()});
 }
