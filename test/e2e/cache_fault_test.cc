@@ -245,17 +245,16 @@ TEST_P(FullCacheTest, NothingAcknowledgedIsLost) {
       WaitUntil(kPatience, [&] { return served_.State() == "failed"; }));
   const auto status = served_.ImageStatus();
   ASSERT_THAT(status, IsOk());
-  EXPECT_THAT(status->value("state_reason", ""),
-              HasSubstr(served_.cache()));
+  EXPECT_THAT(status->value("state_reason", ""), HasSubstr(served_.cache()));
   EXPECT_EQ(CountBadBlocks(served_.image(), 1, 0, end), 0);
   ASSERT_EQ(kill(served_.pid(), SIGTERM), 0);
   EXPECT_NE(served_.WaitForExit(), -1);
 
   // With space it goes on as if nothing had been.
   if (GetParam().is_memory) {
-    ASSERT_EQ(mount("small", filesystem_.c_str(), "tmpfs", MS_REMOUNT,
-                    "size=128m"),
-              0);
+    ASSERT_EQ(
+        mount("small", filesystem_.c_str(), "tmpfs", MS_REMOUNT, "size=128m"),
+        0);
   } else {
     ASSERT_EQ(unlink((filesystem_ + "/filler").c_str()), 0);
   }

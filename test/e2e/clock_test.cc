@@ -2,6 +2,8 @@
 // deadlines are of another clock, so nothing waits for a day, nothing gives up,
 // and no age is told that is none.
 
+#include "absl/time/clock.h"
+
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,7 +18,6 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -42,9 +43,8 @@ class ClockTest : public testing::Test {
     char library[PATH_MAX];
     ASSERT_NE(realpath("test/e2e/testing/libjumping_clock.so", library),
               nullptr);
-    served_.options().prefix = {
-        "env", absl::StrCat("LD_PRELOAD=", library),
-        absl::StrCat("JUMPING_CLOCK=", offset_)};
+    served_.options().prefix = {"env", absl::StrCat("LD_PRELOAD=", library),
+                                absl::StrCat("JUMPING_CLOCK=", offset_)};
     SetClock(0);
   }
 
@@ -110,11 +110,9 @@ TEST_F(ClockTest, NbdServersAreNotGivenUp) {
                                 "--filter=delay", "file", served_.backing(),
                                 "delay-read=20ms"});
   ASSERT_THAT(server, IsOk());
-  ASSERT_TRUE(WaitUntil(absl::Minutes(1), [&] {
-    return access(socket.c_str(), F_OK) == 0;
-  }));
-  served_.options().backing_spec =
-      absl::StrCat("nbd+unix:///?socket=", socket);
+  ASSERT_TRUE(WaitUntil(absl::Minutes(1),
+                        [&] { return access(socket.c_str(), F_OK) == 0; }));
+  served_.options().backing_spec = absl::StrCat("nbd+unix:///?socket=", socket);
   served_.options().flags = {"--read_ahead=0"};
   ASSERT_THAT(served_.Start(), IsOk());
 

@@ -2,7 +2,7 @@
 
 load("@rules_cc//cc:defs.bzl", "cc_test")
 
-def e2e_test(name, deps = [], data = [], timeout = "moderate"):
+def e2e_test(name, deps = [], data = [], tags = [], timeout = "moderate"):
     """A test of `name`.cc, started with the paths of both programs.
 
     It needs root, /dev/fuse and /dev/loop-control, hence not the sandbox. It is
@@ -13,6 +13,7 @@ def e2e_test(name, deps = [], data = [], timeout = "moderate"):
       name: of the test and its source.
       deps: beside those that every such test has.
       data: files it reads, beside the programs.
+      tags: beside those that every such test has.
       timeout: as of cc_test.
     """
     cc_test(
@@ -28,7 +29,7 @@ def e2e_test(name, deps = [], data = [], timeout = "moderate"):
             "//tools:pcachectl",
             "//tools:pcachefs",
         ],
-        tags = [
+        tags = tags + [
             "e2e",
             "exclusive",
             "local",

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "gmock/gmock.h"
@@ -122,6 +123,29 @@ TEST_F(NbdTest, HitsAndWritesGoOnWithoutTheServer) {
   ASSERT_THAT(served_.Control("drain"), Succeeds());
   EXPECT_THAT(CheckPattern(served_.backing(), 2, 0, 4 * kMiB), IsOk());
   EXPECT_THAT(CheckPattern(served_.backing(), 1, 4 * kMiB, 4 * kMiB), IsOk());
+  EXPECT_THAT(served_.Stop(), IsOk());
+}
+
+TEST_F(NbdTest, ServerThatHangsForAWhileIsWaitedFor) {
+  ASSERT_THAT(WritePattern(served_.backing(), 1, 0, served_.size()), IsOk());
+  StartNbdkit({"file", served_.backing()});
+  ASSERT_THAT(served_.Start(), IsOk());
+  ASSERT_THAT(CheckPattern(served_.image(), 1, 0, 4 * kMiB), IsOk());
+  server_->Signal(SIGSTOP);
+
+  std::thread reader([&] {
+    EXPECT_THAT(CheckPattern(served_.image(), 1, 48 * kMiB, 4 * kMiB), IsOk());
+  });
+  EXPECT_THAT(WritePattern(served_.image(), 2, 8 * kMiB, 16 * kMiB), IsOk());
+  EXPECT_THAT(CheckPattern(served_.image(), 1, 0, 4 * kMiB), IsOk());
+  EXPECT_THAT(CheckPattern(served_.image(), 2, 8 * kMiB, 16 * kMiB), IsOk());
+  absl::SleepFor(absl::Seconds(2));
+  server_->Signal(SIGCONT);
+  reader.join();
+
+  EXPECT_THAT(served_.Control("drain"), Succeeds());
+  EXPECT_THAT(CheckPattern(served_.backing(), 2, 8 * kMiB, 16 * kMiB), IsOk());
+  EXPECT_THAT(CheckSame(served_.image(), served_.backing()), IsOk());
   EXPECT_THAT(served_.Stop(), IsOk());
 }
 

@@ -2,7 +2,8 @@
 // several threads at once, against a model in memory; with deaths of the daemon
 // in between.
 //
-//   bazel run --config=ci //test/e2e:random_operations_test -- --ops=100000 --seed=7
+//   bazel run --config=ci //test/e2e:random_operations_test -- --ops=100000
+//   --seed=7
 //
 // is the long form: of each thread between two deaths, and --rounds of these.
 
@@ -40,9 +41,9 @@ class RandomOperationsTest : public testing::TestWithParam<Target> {
     ASSERT_THAT(served_.Start(), IsOk());
     path_ = served_.image();
     if (!on_loop()) return;
-    auto loop = LoopDevice::Attach(served_.image(),
-                                   LoopDevice::Access::kReadWrite,
-                                   GetParam().sector_size);
+    auto loop =
+        LoopDevice::Attach(served_.image(), LoopDevice::Access::kReadWrite,
+                           GetParam().sector_size);
     ASSERT_THAT(loop, IsOk());
     loop_ = *std::move(loop);
     path_ = loop_->path();
@@ -50,8 +51,8 @@ class RandomOperationsTest : public testing::TestWithParam<Target> {
 
   // Much smaller than what is written: everything is written back and reclaimed
   // all the time.
-  ServedCache served_{{.backing_size = 64 * kMiB,
-                       .cache_size = "32M",
+  ServedCache served_{{.backing_size = 32 * kMiB,
+                       .cache_size = "20M",
                        .flags = {GetParam().flag}}};
   std::unique_ptr<LoopDevice> loop_;
   std::string path_;
@@ -60,7 +61,7 @@ class RandomOperationsTest : public testing::TestWithParam<Target> {
 TEST_P(RandomOperationsTest, GiveWhatTheModelGives) {
   const uint64_t seed = NumberFlag("seed", RandomSeed());
   const uint64_t operations = NumberFlag("ops", 300);
-  const uint64_t rounds = NumberFlag("rounds", 3);
+  const uint64_t rounds = NumberFlag("rounds", 2);
   FileExerciser exerciser(
       {.size = served_.size(),
        .seed = seed,

@@ -82,9 +82,8 @@ class SqliteTest : public testing::TestWithParam<const char*> {
     script << "PRAGMA synchronous=EXTRA;\n";
     for (int64_t n = first; n < first + kTransactions; ++n) {
       script << "BEGIN; UPDATE account SET balance=balance-7 WHERE id="
-             << 1 + random() % kAccounts
-             << "; INSERT INTO history VALUES(" << n << ", randomblob("
-             << random() % 3000
+             << 1 + random() % kAccounts << "; INSERT INTO history VALUES(" << n
+             << ", randomblob(" << random() % 3000
              << ")); UPDATE account SET balance=balance+7 WHERE id="
              << 1 + random() % kAccounts << "; COMMIT; SELECT " << n << ";\n";
     }
@@ -92,8 +91,8 @@ class SqliteTest : public testing::TestWithParam<const char*> {
 
   // The last transaction that was acknowledged.
   int64_t CommitUntilKilled(int64_t first, absl::Duration time) {
-    auto shell = Process::Start(
-        {"sqlite3", "-bail", database_, ".read " + script_});
+    auto shell =
+        Process::Start({"sqlite3", "-bail", database_, ".read " + script_});
     EXPECT_THAT(shell, IsOk());
     EXPECT_FALSE((*shell)->WaitFor(time)) << (*shell)->outcome();
     served_.Kill();

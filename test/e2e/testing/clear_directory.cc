@@ -99,11 +99,21 @@ void Unmount(const Mount& mount) {
 
 void ClearDirectory(const std::string& path) {
   // First, so that no request on the way to a hanging daemon hangs us too.
-  WaitUntil(absl::Seconds(30), [&] {
+  const auto all_are_killed = [&] {
     const std::vector<pid_t> pids = ProcessesNaming(path);
     for (const pid_t pid : pids) kill(pid, SIGKILL);
     return pids.empty();
-  });
+  };
+  if (!WaitUntil(absl::Seconds(10), all_are_killed)) {
+    // They wait in the kernel for a daemon that cannot answer any more, maybe
+    // each for the other: that ends when all requests to it are aborted.
+    for (const Mount& mount : MountsBelow(path)) {
+      if (mount.type.compare(0, 4, "fuse") == 0) {
+        umount2(mount.point.c_str(), MNT_FORCE);
+      }
+    }
+    WaitUntil(absl::Seconds(30), all_are_killed);
+  }
   // Before the mounts below which the loops' files are: a lazily unmounted file
   // no longer tells its path.
   for (const Mount& mount : MountsBelow(path)) {

@@ -195,9 +195,8 @@ void FaultyFile::Handle(Operation operation, uint64_t offset, uint64_t length,
     absl::MutexLock lock(&mutex_);
     if (hangs_) {
       ++fault_count_;
-      waiting_.push_back([=, this] {
-        Handle(operation, offset, length, request, perform);
-      });
+      waiting_.push_back(
+          [=, this] { Handle(operation, offset, length, request, perform); });
       return;
     }
     const bool touches = operation == Operation::kFlush ||

@@ -2,7 +2,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -38,6 +40,9 @@ class FileExerciser::Worker {
         buffered_(path, O_RDWR),
         direct_(path, O_RDWR | O_DIRECT),
         buffer_(kLargest) {
+    struct stat attributes;
+    is_block_device_ =
+        fstat(direct_.fd(), &attributes) == 0 && S_ISBLK(attributes.st_mode);
     if (!options_.mappings) return;
     void* const mapping = mmap(nullptr, length_, PROT_READ | PROT_WRITE,
                                MAP_SHARED, buffered_.fd(), begin_);
@@ -120,7 +125,8 @@ class FileExerciser::Worker {
 
   static const char* Name(Way way) {
     return way == Way::kBuffered ? "buffered"
-                                 : way == Way::kDirect ? "direct" : "mapped";
+           : way == Way::kDirect ? "direct"
+                                 : "mapped";
   }
 
   void Write() {
@@ -165,12 +171,24 @@ class FileExerciser::Worker {
   }
 
   void Erase(const char* name, int mode) {
+    if (is_block_device_ && random_() % 2 == 0) return Discard();
     const Range range = Choose(options_.alignment);
     Note(name, range);
-    if (const int error =
-            buffered_.Allocate(mode, range.offset, range.length);
+    if (const int error = buffered_.Allocate(mode, range.offset, range.length);
         error != 0) {
       return Fail(absl::StrCat(name, ": ", strerror(error)));
+    }
+    memset(&model_[range.offset], 0, range.length);
+  }
+
+  // In whole units of what loop devices discard; of others' parts it may pass
+  // over some.
+  void Discard() {
+    const Range range = Choose(kBlockSize);
+    Note("discard", range);
+    uint64_t argument[2] = {range.offset, range.length};
+    if (ioctl(buffered_.fd(), BLKDISCARD, argument) != 0) {
+      return Fail(absl::StrCat("discard: ", strerror(errno)));
     }
     memset(&model_[range.offset], 0, range.length);
   }
@@ -188,8 +206,7 @@ class FileExerciser::Worker {
     const bool is_refused = ftruncate(buffered_.fd(), begin_ + 4096) != 0;
     if (!is_refused || fstat(buffered_.fd(), &before) != 0 ||
         ftruncate(buffered_.fd(), options_.size + 4096) == 0 ||
-        fstat(buffered_.fd(), &after) != 0 ||
-        before.st_size != after.st_size) {
+        fstat(buffered_.fd(), &after) != 0 || before.st_size != after.st_size) {
       Fail("truncate was not refused");
     }
   }
@@ -236,6 +253,7 @@ class FileExerciser::Worker {
   File buffered_;
   File direct_;
   Buffer buffer_;
+  bool is_block_device_ = false;
   char* mapping_ = nullptr;
   absl::Status status_;
 };

@@ -80,7 +80,7 @@ long syscall(long number, ...) noexcept {  // NOLINT: its type
   static const auto real = Real<long (*)(long, ...)>("syscall");  // NOLINT
   va_list list;
   va_start(list, number);
-  long a[6];  // NOLINT
+  long a[6];                                               // NOLINT
   for (auto& argument : a) argument = va_arg(list, long);  // NOLINT
   va_end(list);
   const auto* const deadline = reinterpret_cast<const timespec*>(a[3]);

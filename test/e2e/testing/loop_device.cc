@@ -19,8 +19,8 @@ namespace pcachefs {
 namespace {
 
 // Opens and configures a free loop device: its descriptor, or -errno.
-int Configure(int control_fd, int file_fd, bool read_only,
-              uint32_t sector_size, std::string* path) {
+int Configure(int control_fd, int file_fd, bool read_only, uint32_t sector_size,
+              std::string* path) {
   const int index = ioctl(control_fd, LOOP_CTL_GET_FREE);
   if (index < 0) return -errno;
   *path = absl::StrCat("/dev/loop", index);

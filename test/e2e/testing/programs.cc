@@ -37,6 +37,8 @@ const std::map<std::string, std::string>& Packages() {
       {"mkfs.ext4", "e2fsprogs"}, {"mkfs.xfs", "xfsprogs"},
       {"e2fsck", "e2fsprogs"},    {"mount", "mount"},
       {"qemu-img", "qemu-utils"}, {"qemu-io", "qemu-utils"},
+      {"busybox", "busybox-static"},
+      {"qemu-system-x86_64", "qemu-system-x86"},
       {"sqlite3", "sqlite3"},     {"stress-ng", "stress-ng"},
       {"sync", "coreutils"},      {"umount", "mount"},
       {"xfs_repair", "xfsprogs"},

@@ -12,10 +12,13 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <set>
 #include <string>
 #include <system_error>
 
+#include "absl/time/time.h"
 #include "test/e2e/testing/clear_directory.h"
+#include "test/e2e/testing/process.h"
 
 namespace pcachefs {
 namespace {
@@ -39,23 +42,29 @@ bool SetContent(const std::string& path, const std::string& value) {
   return file.good();
 }
 
-constexpr char kPrefix[] = "pcachefs-e2e.";
-
 const char* ParentOn(Medium medium) {
   return medium == Medium::kMemory ? "/dev/shm" : "/var/tmp";
 }
 
-void ClearOrphans(Medium medium) {
+void ClearOrphans(const std::string& parent,
+                  void (*clear)(const std::string&)) {
   std::error_code error;
-  for (const auto& entry :
-       std::filesystem::directory_iterator(ParentOn(medium), error)) {
+  for (const auto& entry : std::filesystem::directory_iterator(parent, error)) {
     const std::string name = entry.path().filename();
-    if (name.rfind(kPrefix, 0) != 0) continue;
-    const pid_t pid = atoi(name.c_str() + strlen(kPrefix));
-    if (pid > 0 && kill(pid, 0) != 0 && errno == ESRCH) {
-      ClearDirectory(entry.path());
-    }
+    if (name.rfind(kScratchPrefix, 0) != 0) continue;
+    const pid_t pid = atoi(name.c_str() + strlen(kScratchPrefix));
+    if (pid > 0 && kill(pid, 0) != 0 && errno == ESRCH) clear(entry.path());
   }
+}
+
+// Nobody new comes into it: what it runs was started by the test.
+void ClearCgroup(const std::string& path) {
+  WaitUntil(absl::Seconds(30), [&] {
+    std::ifstream members(path + "/cgroup.procs");
+    pid_t pid;
+    while (members >> pid) kill(pid, SIGKILL);
+    return rmdir(path.c_str()) == 0 || errno == ENOENT;
+  });
 }
 
 [[noreturn]] void RunJanitor(int fd) {
@@ -70,6 +79,7 @@ void ClearOrphans(Medium medium) {
   FILE* orders = fdopen(fd, "r");
   std::map<std::string, std::string> directories;
   std::map<std::string, std::string> settings;
+  std::set<std::string> cgroups;
   char verb[16], path[512], value[64];
   while (fscanf(orders, "%15s %511s %63s", verb, path, value) == 3) {
     switch (verb[0]) {
@@ -79,12 +89,17 @@ void ClearOrphans(Medium medium) {
       case 's':
         settings[path] = value;
         break;
+      case 'c':
+        cgroups.insert(path);
+        break;
       default:
         directories.erase(path);
         settings.erase(path);
+        cgroups.erase(path);
     }
   }
   for (const auto& [path, value] : settings) SetContent(path, value);
+  for (const std::string& path : cgroups) ClearCgroup(path);
   for (const auto& [path, value] : directories) ClearDirectory(path);
   _exit(0);
 }
@@ -92,7 +107,7 @@ void ClearOrphans(Medium medium) {
 }  // namespace
 
 ScratchDirectory::ScratchDirectory(Medium medium)
-    : path_(std::string(ParentOn(medium)) + "/" + kPrefix +
+    : path_(std::string(ParentOn(medium)) + "/" + kScratchPrefix +
             std::to_string(getpid()) + ".XXXXXX") {
   if (mkdtemp(path_.data()) == nullptr) {
     perror(path_.c_str());
@@ -120,10 +135,27 @@ ScopedSetting::~ScopedSetting() {
   TellJanitor("forget", path_);
 }
 
+std::string CgroupRoot() {
+  const std::string version_1 = "/sys/fs/cgroup/memory";
+  return access((version_1 + "/cgroup.procs").c_str(), F_OK) == 0
+             ? version_1
+             : "/sys/fs/cgroup";
+}
+
+void LetJanitorRemoveCgroup(const std::string& path) {
+  TellJanitor("cgroup", path);
+}
+
+void RemoveCgroup(const std::string& path) {
+  ClearCgroup(path);
+  TellJanitor("forget", path);
+}
+
 void StartJanitor() {
   for (const Medium medium : {Medium::kDisk, Medium::kMemory}) {
-    ClearOrphans(medium);
+    ClearOrphans(ParentOn(medium), ClearDirectory);
   }
+  ClearOrphans(CgroupRoot(), ClearCgroup);
   int fds[2];
   if (pipe2(fds, O_CLOEXEC) != 0) {
     perror("pipe2");

@@ -51,6 +51,16 @@ class ScopedSetting {
   bool is_set_ = false;
 };
 
+// Of directories and control groups: PID.MORE follows, with the test's process
+// id.
+inline constexpr char kScratchPrefix[] = "pcachefs-e2e.";
+
+// Below which memory is controlled.
+std::string CgroupRoot();
+// At the latest when the test is gone: kills what is in it, and removes it.
+void LetJanitorRemoveCgroup(const std::string& path);
+void RemoveCgroup(const std::string& path);
+
 // Clears what tests that are gone left behind, and starts the janitor; before
 // any thread, once.
 void StartJanitor();

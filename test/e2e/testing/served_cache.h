@@ -32,11 +32,11 @@ struct ServedCacheOptions {
   uint64_t backing_size = 256 * kMiB;
   std::string cache_size = "128M";
   Medium cache_medium = Medium::kDisk;
-  std::string cache_path;          // instead of a new file's
-  std::string backing_spec;        // instead of the backing file's path
+  std::string cache_path;           // instead of a new file's
+  std::string backing_spec;         // instead of the backing file's path
   std::vector<std::string> prefix;  // of the command: env, a shell
-  std::string more_backing;        // of --backing, as ",other=PATH"
-  std::vector<std::string> flags;  // more of the daemon's
+  std::string more_backing;         // of --backing, as ",other=PATH"
+  std::vector<std::string> flags;   // more of the daemon's
 };
 
 class ServedCache {
