@@ -78,11 +78,16 @@ absl::StatusOr<std::unique_ptr<BackingFile>> BackingFile::Open(
   const std::string path = AbsolutePath(spec);
   ASSIGN_OR_RETURN(FileDescriptor file, OpenBuffered(path, options.read_only));
   ASSIGN_OR_RETURN(BackingIdentity identity, IdentifyDevice(path, file.get()));
-  RETURN_IF_ERROR(LockDevice(
-      file.get(), options.read_only ? LockKind::kShared : LockKind::kExclusive,
-      absl::StrCat(path, " (", Describe(identity), ")")));
-  return absl::WrapUnique(
+  const LockKind kind =
+      options.read_only ? LockKind::kShared : LockKind::kExclusive;
+  const std::string who = absl::StrCat(path, " (", Describe(identity), ")");
+  RETURN_IF_ERROR(LockDevice(file.get(), kind, who));
+  auto opened = absl::WrapUnique(
       new BackingFile(path, options, std::move(file), std::move(identity)));
+  if (opened->has_direct_access()) {
+    RETURN_IF_ERROR(LockRequests(opened->direct_.file.get(), kind, who));
+  }
+  return opened;
 }
 
 BackingFile::BackingFile(const std::string& spec, const Options& options,

@@ -1,5 +1,7 @@
 #include "iobackend/device_lock.h"
 
+#include <fcntl.h>
+#include <signal.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -13,10 +15,17 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "iobackend/file_io.h"
 
 namespace pcachefs {
 namespace {
+
+constexpr absl::Duration kPatience = absl::Seconds(10);
+constexpr absl::Duration kPause = absl::Milliseconds(2);
+// A byte that nobody else locks, far from those that QEMU does.
+constexpr off_t kRequestsByte = off_t{1} << 62;
 
 // 0 if unknown. A line of /proc/locks:
 //   1: FLOCK  ADVISORY  WRITE 3995 fe:00:10960898 0 EOF
@@ -38,6 +47,12 @@ int FindLockHolder(const struct stat& device) {
   return 0;
 }
 
+bool HolderHasDied(int fd) {
+  struct stat device;
+  const int process = fstat(fd, &device) == 0 ? FindLockHolder(device) : 0;
+  return process > 0 && kill(process, 0) != 0 && errno == ESRCH;
+}
+
 }  // namespace
 
 std::string DescribeLockHolder(int fd) {
@@ -52,15 +67,39 @@ std::string DescribeLockHolder(int fd) {
 
 absl::Status LockDevice(int fd, LockKind kind, absl::string_view description) {
   const int operation = kind == LockKind::kShared ? LOCK_SH : LOCK_EX;
-  int result;
-  do {
-    result = flock(fd, operation | LOCK_NB);
-  } while (result != 0 && errno == EINTR);
-  if (result == 0) return absl::OkStatus();
-  if (errno != EWOULDBLOCK) return PathError("lock", description, errno);
+  const absl::Time deadline = absl::Now() + kPatience;
+  for (;;) {
+    if (flock(fd, operation | LOCK_NB) == 0) return absl::OkStatus();
+    if (errno == EINTR) continue;
+    if (errno != EWOULDBLOCK) return PathError("lock", description, errno);
+    if (!HolderHasDied(fd) || absl::Now() > deadline) break;
+    absl::SleepFor(kPause);
+  }
   return absl::FailedPreconditionError(absl::StrCat(
       description, ": ", DescribeLockHolder(fd), ", wanted ",
       kind == LockKind::kShared ? "a shared" : "an exclusive", " lock"));
+}
+
+absl::Status LockRequests(int fd, LockKind kind,
+                          absl::string_view description) {
+  struct flock lock = {};
+  lock.l_type = kind == LockKind::kShared ? F_RDLCK : F_WRLCK;
+  lock.l_whence = SEEK_SET;
+  lock.l_start = kRequestsByte;
+  lock.l_len = 1;
+  const absl::Time deadline = absl::Now() + kPatience;
+  for (;;) {
+    if (fcntl(fd, F_OFD_SETLK, &lock) == 0) return absl::OkStatus();
+    if (errno == EINTR) continue;
+    // File systems without such locks have none in the way.
+    if (errno != EAGAIN && errno != EACCES) return absl::OkStatus();
+    if (absl::Now() > deadline) break;
+    absl::SleepFor(kPause);
+  }
+  return absl::FailedPreconditionError(absl::StrCat(
+      description, ": requests of a process that died are still on their way; "
+      "waited for ", absl::FormatDuration(kPatience), "; try again when the "
+      "device answers"));
 }
 
 }  // namespace pcachefs

@@ -20,8 +20,16 @@ enum class LockKind {
 // flock(2), so other paths to the file (hard and symbolic links) and a second
 // open within this process meet the same lock. FailedPrecondition, naming the
 // holder if /proc/locks tells, when it is taken. `description` begins the
-// message.
+// message. A holder that has died and whose requests are still on their way is
+// waited for, some seconds.
 absl::Status LockDevice(int fd, LockKind kind, absl::string_view description);
+
+// The same for another open file description of a device that LockDevice has
+// locked for us: requests of a process that died keep theirs, and so its lock,
+// until they have ended, and one that ends late would overwrite what we write.
+// Nobody else has it, hence it is always waited for.
+absl::Status LockRequests(int fd, LockKind kind,
+                          absl::string_view description);
 
 // "in use by process 123", or a general sentence if the holder of a lock on the
 // inode behind `fd` cannot be learnt.

@@ -1,18 +1,24 @@
 // Proves how backing devices are found, refused, locked and told apart, and
 // what failures of the system become.
 
+#include <fcntl.h>
 #include <linux/capability.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <csignal>
 #include <string>
+#include <thread>
 #include <utility>
 
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "iobackend/device_lock.h"
 #include "iobackend/open_device.h"
 #include "test/iobackend/test_files.h"
 #include "test/testing/status_matchers.h"
@@ -132,6 +138,29 @@ TEST_F(OpenBackingDeviceTest, LockIsHeldAgainstOtherProcesses) {
     return std::string(status.message()).find(holder) != std::string::npos ? 0
                                                                            : 2;
   });
+}
+
+// As io_uring holds a file until its requests have ended, also when the process
+// that made them is long dead.
+TEST_F(OpenBackingDeviceTest, LateRequestsOfADeadProcessAreWaitedFor) {
+  const int late = open(path_.c_str(), O_RDWR | O_CLOEXEC);
+  ASSERT_GE(late, 0);
+  ASSERT_THAT(LockRequests(late, LockKind::kExclusive, "late"), IsOk());
+  std::atomic<bool> have_ended = false;
+  std::thread end([&] {
+    absl::SleepFor(absl::Milliseconds(200));
+    have_ended = true;
+    close(late);
+  });
+
+  const auto device = OpenBackingDevice(path_, {});
+
+  EXPECT_THAT(device, IsOk());
+  // Without direct access no request needs a description of its own.
+  const int direct = open(path_.c_str(), O_RDWR | O_CLOEXEC | O_DIRECT);
+  EXPECT_TRUE(have_ended || direct < 0);
+  if (direct >= 0) close(direct);
+  end.join();
 }
 
 TEST_F(OpenBackingDeviceTest, CopiesAreOtherDevices) {
