@@ -16,6 +16,9 @@ namespace pcachefs {
 struct Connection {
   InFlightCounter in_flight;
 
+  // Those of them that an earlier daemon was sent first.
+  InFlightCounter resent_in_flight;
+
   // Set at the start of a stop: requests are refused from then on.
   std::atomic<bool> is_stopping = false;
 

@@ -98,6 +98,12 @@ absl::StatusOr<Json> ParseRequest(absl::string_view text) {
   return absl::InvalidArgumentError("request is not a JSON object");
 }
 
+// Whether doing it twice is as good as once.
+bool IsRepeatable(const Json& request) {
+  const std::string verb = StringMember(request, "verb").value_or("");
+  return verb != "attach" && verb != "detach" && verb != "upgrade";
+}
+
 Json Success() { return {{"ok", true}}; }
 
 Json ListEntry(const ImageStatus& image) {
@@ -144,18 +150,38 @@ struct ControlProtocol::Operation {
   }
 };
 
-ControlAnswer ControlProtocol::Handle(absl::string_view request) {
+void ControlProtocol::StartNumbersAt(uint64_t first) {
+  absl::MutexLock lock(&mutex_);
+  first_operation_ = first;
+  last_operation_ = first - 1;
+}
+
+ControlAnswer ControlProtocol::Handle(absl::string_view request,
+                                      bool is_resent) {
   absl::StatusOr<Json> answer = absl::InvalidArgumentError(
       absl::StrCat("request: got ", request.size(), " bytes, want at most ",
                    kMaxRequestSize));
   bool begins_stop = false;
+  uint64_t begins_upgrade = 0;
   if (request.size() <= kMaxRequestSize) {
     const absl::StatusOr<Json> parsed = ParseRequest(request);
-    answer = parsed.ok() ? Dispatch(*parsed) : parsed.status();
-    begins_stop = answer.ok() && (*parsed)["verb"] == "stop";
+    if (!parsed.ok()) {
+      answer = parsed.status();
+    } else if (is_resent && !IsRepeatable(*parsed)) {
+      answer = absl::AbortedError(
+          "the daemon was restarted while this was on its way; see with "
+          "pcachectl list and status what came of it, and repeat it if need "
+          "be");
+    } else {
+      answer = Dispatch(*parsed);
+      begins_stop = answer.ok() && (*parsed)["verb"] == "stop";
+      if (answer.ok() && (*parsed)["verb"] == "upgrade") {
+        begins_upgrade = (*answer)["upgrade"];
+      }
+    }
   }
   const Json json = answer.ok() ? *answer : ErrorToJson(answer.status());
-  return {ToText(json) + "\n", begins_stop};
+  return {ToText(json) + "\n", begins_stop, begins_upgrade};
 }
 
 const std::map<std::string, ControlProtocol::Verb>& ControlProtocol::Verbs() {
@@ -169,6 +195,8 @@ const std::map<std::string, ControlProtocol::Verb>& ControlProtocol::Verbs() {
       {"attach", &ControlProtocol::Attach},
       {"detach", &ControlProtocol::Detach},
       {"grow", &ControlProtocol::Grow},
+      {"upgrade", &ControlProtocol::Upgrade},
+      {"upgrade_state", &ControlProtocol::UpgradeState},
   };
   return verbs;
 }
@@ -259,6 +287,12 @@ absl::StatusOr<Json> ControlProtocol::Poll(const Json& request) {
   {
     absl::MutexLock lock(&mutex_);
     const auto found = operations_.find(id->get<uint64_t>());
+    if (found == operations_.end() &&
+        id->get<uint64_t>() < first_operation_) {
+      return absl::AbortedError(absl::StrCat(
+          "operation ", id->get<uint64_t>(), ": the daemon was restarted "
+          "meanwhile; repeat it"));
+    }
     if (found == operations_.end()) {
       return absl::NotFoundError(
           absl::StrCat("no operation ", id->get<uint64_t>()));
@@ -427,6 +461,26 @@ absl::StatusOr<Json> ControlProtocol::Stop(const Json& request) {
   RETURN_IF_ERROR(target_.MayStop(BooleanMember(request, "force")));
   Json answer = Success();
   answer["pid"] = target_.GetFacts().pid;
+  return answer;
+}
+
+absl::StatusOr<Json> ControlProtocol::Upgrade(const Json& request) {
+  ASSIGN_OR_RETURN(const std::string binary, StringMember(request, "binary"));
+  ASSIGN_OR_RETURN(const uint64_t number, target_.PrepareUpgrade(binary));
+  Json answer = Success();
+  answer["upgrade"] = number;
+  return answer;
+}
+
+absl::StatusOr<Json> ControlProtocol::UpgradeState(const Json& request) {
+  ASSIGN_OR_RETURN(const uint64_t number, NumberMember(request, "upgrade"));
+  ASSIGN_OR_RETURN(const bool done, target_.IsUpgradeDone(number));
+  const ServerFacts facts = target_.GetFacts();
+  Json answer = Success();
+  answer["done"] = done;
+  answer["pid"] = facts.pid;
+  answer["version"] = facts.version;
+  answer["pause_seconds"] = facts.failover.last_pause_seconds;
   return answer;
 }
 

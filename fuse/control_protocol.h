@@ -22,12 +22,15 @@
 //                              -> {"ok":true,"operation":10}
 //   {"verb":"grow"}             -> {"ok":true,"segments":80,"added":16}
 //   {"verb":"stop","force":false}            -> {"ok":true,"pid":123}
+//   {"verb":"upgrade","binary":"/usr/bin/pcachefs"} -> {"ok":true,"upgrade":3}
+//   {"verb":"upgrade_state","upgrade":3} -> {"ok":true,"done":true,"pid":124}
+//        or why it failed; the daemon that answers may be the next one
 //
 // Whatever goes wrong:
 // {"ok":false,"error":{"code":"NOT_FOUND","message":".."}}. What may take long
 // is begun, and its end is asked for with "operation", so that no answer is
-// ever waited for in the kernel. A stop begins when the file it was written to
-// is closed.
+// ever waited for in the kernel. A stop or an upgrade begins when the file it was
+// written to is closed: the answer would go with the daemon.
 //
 // Thread-safe.
 
@@ -53,6 +56,7 @@ namespace pcachefs {
 struct ControlAnswer {
   std::string text;  // a line of JSON with its end
   bool begins_stop = false;
+  uint64_t begins_upgrade = 0;  // its number
 };
 
 class ControlProtocol {
@@ -65,7 +69,13 @@ class ControlProtocol {
   explicit ControlProtocol(ControlTarget& target) : target_(target) {}
 
   // May wait for the cache device (set, explain), not for backing devices.
-  ControlAnswer Handle(absl::string_view request);
+  // `is_resent`: an earlier daemon may have carried it out, in part or whole.
+  // What can be repeated is; attach, detach and upgrade are Aborted.
+  ControlAnswer Handle(absl::string_view request, bool is_resent = false);
+
+  // Operations of earlier daemons have lower numbers: who asks for one is told
+  // that it was interrupted (Aborted).
+  void StartNumbersAt(uint64_t first);
 
  private:
   struct Operation;
@@ -88,6 +98,8 @@ class ControlProtocol {
   absl::StatusOr<Json> BeginModeSwitch(const Json& request,
                                        const std::string& value);
   absl::StatusOr<Json> Stop(const Json& request);
+  absl::StatusOr<Json> Upgrade(const Json& request);
+  absl::StatusOr<Json> UpgradeState(const Json& request);
 
   // NotFound if `name` is neither empty nor that of an image.
   absl::StatusOr<uint64_t> DirtyBytes(const std::string& name);
@@ -101,6 +113,7 @@ class ControlProtocol {
 
   ControlTarget& target_;
   absl::Mutex mutex_;
+  uint64_t first_operation_ ABSL_GUARDED_BY(mutex_) = 1;
   uint64_t last_operation_ ABSL_GUARDED_BY(mutex_) = 0;
   std::map<uint64_t, std::shared_ptr<Operation>> operations_
       ABSL_GUARDED_BY(mutex_);

@@ -73,6 +73,15 @@ class ControlTarget {
   // FailedPrecondition names those that are. BeginStop begins it.
   virtual absl::Status MayStop(bool force) = 0;
   virtual void BeginStop() = 0;
+
+  // Hands the mount over to another program file, once BeginUpgrade is called;
+  // the number that the state of it is asked with, of this daemon or the next
+  // one. FailedPrecondition without failover.
+  virtual absl::StatusOr<uint64_t> PrepareUpgrade(
+      const std::string& binary) = 0;
+  virtual void BeginUpgrade(uint64_t number) = 0;
+  // False: under way. Otherwise why it failed.
+  virtual absl::StatusOr<bool> IsUpgradeDone(uint64_t number) = 0;
 };
 
 }  // namespace pcachefs

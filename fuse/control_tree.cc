@@ -31,17 +31,38 @@ bool ControlTree::IsWritable(const Node& node) {
           IsWritableImageAttribute(node.attribute));
 }
 
+void ControlTree::SucceedDaemons(uint64_t count) {
+  constexpr uint64_t kPerDaemon = 1'000'000;
+  protocol_.StartNumbersAt(count * kPerDaemon + 1);
+  absl::MutexLock lock(&mutex_);
+  last_handle_ = count << 32;
+}
+
 absl::StatusOr<uint64_t> ControlTree::Open(const Node& node) {
-  auto file = std::make_shared<OpenFile>();
-  file->node = node;
-  ASSIGN_OR_RETURN(std::string contents, Contents(node));
-  {
-    absl::MutexLock lock(&file->mutex);
-    file->text = std::move(contents);
-  }
+  ASSIGN_OR_RETURN(std::shared_ptr<OpenFile> file, MakeFile(node));
   absl::MutexLock lock(&mutex_);
   files_[++last_handle_] = std::move(file);
   return last_handle_;
+}
+
+absl::StatusOr<std::shared_ptr<ControlTree::OpenFile>> ControlTree::MakeFile(
+    const Node& node) {
+  auto file = std::make_shared<OpenFile>();
+  file->node = node;
+  ASSIGN_OR_RETURN(std::string contents, Contents(node));
+  absl::MutexLock lock(&file->mutex);
+  file->text = std::move(contents);
+  return file;
+}
+
+absl::StatusOr<std::shared_ptr<ControlTree::OpenFile>>
+ControlTree::FindOrReopen(const Node& node, uint64_t handle) {
+  std::shared_ptr<OpenFile> file = Find(handle);
+  if (file != nullptr) return file;
+  ASSIGN_OR_RETURN(file, MakeFile(node));
+  absl::MutexLock lock(&mutex_);
+  // Another request may have been faster.
+  return files_.emplace(handle, std::move(file)).first->second;
 }
 
 void ControlTree::Release(uint64_t handle) {
@@ -54,17 +75,25 @@ void ControlTree::Release(uint64_t handle) {
     files_.erase(found);
   }
   bool begins_stop = false;
+  uint64_t begins_upgrade = 0;
   {
     absl::MutexLock lock(&file->mutex);
     begins_stop = file->begins_stop;
+    begins_upgrade = file->begins_upgrade;
   }
+  if (begins_upgrade != 0) target_.BeginUpgrade(begins_upgrade);
   if (begins_stop) target_.BeginStop();
 }
 
-void ControlTree::Read(uint64_t handle, uint64_t offset, size_t length,
-                       FuseReply reply) {
-  const std::shared_ptr<OpenFile> file = Find(handle);
-  if (file == nullptr) return reply.Error(ESTALE);
+void ControlTree::Read(const Node& node, uint64_t handle, uint64_t offset,
+                       size_t length, FuseReply reply) {
+  if (node.kind == NodeKind::kControlFile && Find(handle) == nullptr) {
+    return reply.Error(ESTALE);
+  }
+  const absl::StatusOr<std::shared_ptr<OpenFile>> found =
+      FindOrReopen(node, handle);
+  if (!found.ok()) return reply.Send(found.status());
+  const std::shared_ptr<OpenFile>& file = *found;
   std::string piece;
   {
     absl::MutexLock lock(&file->mutex);
@@ -77,16 +106,17 @@ void ControlTree::Read(uint64_t handle, uint64_t offset, size_t length,
   reply.Data(std::as_bytes(std::span<const char>(piece)));
 }
 
-void ControlTree::Write(uint64_t handle, absl::string_view bytes,
+void ControlTree::Write(const Node& node, uint64_t handle,
+                        absl::string_view bytes, bool is_resent,
                         FuseReply reply) {
-  std::shared_ptr<OpenFile> file = Find(handle);
-  if (file == nullptr) return reply.Error(ESTALE);
+  absl::StatusOr<std::shared_ptr<OpenFile>> file = FindOrReopen(node, handle);
+  if (!file.ok()) return reply.Send(file.status());
   if (bytes.size() > ControlProtocol::kMaxRequestSize) {
     return reply.Error(EFBIG);
   }
-  worker_.Post([this, file = std::move(file), request = std::string(bytes),
-                reply = std::move(reply)]() mutable {
-    const absl::Status status = Store(*file, request);
+  worker_.Post([this, file = *std::move(file), request = std::string(bytes),
+                is_resent, reply = std::move(reply)]() mutable {
+    const absl::Status status = Store(*file, request, is_resent);
     // A setting of the wrong kind is not a read-only file system.
     if (absl::IsFailedPrecondition(status)) return reply.Error(EBUSY);
     if (!status.ok()) return reply.Send(status);
@@ -117,7 +147,8 @@ std::shared_ptr<ControlTree::OpenFile> ControlTree::Find(uint64_t handle) {
   return found == files_.end() ? nullptr : found->second;
 }
 
-absl::Status ControlTree::Store(OpenFile& file, absl::string_view bytes) {
+absl::Status ControlTree::Store(OpenFile& file, absl::string_view bytes,
+                                bool is_resent) {
   if (file.node.kind == NodeKind::kImageAttribute) {
     ASSIGN_OR_RETURN(const ImageStatus image, FindImage(file.node.image));
     return StoreImageAttribute(file.node.attribute, target_, image, bytes);
@@ -125,11 +156,12 @@ absl::Status ControlTree::Store(OpenFile& file, absl::string_view bytes) {
   if (file.node.kind != NodeKind::kControlFile) {
     return absl::PermissionDeniedError("the file is read-only");
   }
-  ControlAnswer answer = protocol_.Handle(bytes);
+  ControlAnswer answer = protocol_.Handle(bytes, is_resent);
   absl::MutexLock lock(&file.mutex);
   file.text = std::move(answer.text);
   file.position = 0;
   file.begins_stop |= answer.begins_stop;
+  file.begins_upgrade = std::max(file.begins_upgrade, answer.begins_upgrade);
   return absl::OkStatus();
 }
 

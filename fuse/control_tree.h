@@ -36,14 +36,23 @@ class ControlTree {
 
   // Requires: `node` is a file of the tree. NotFound if its image is gone.
   absl::StatusOr<uint64_t> Open(const Node& node);
-  // Begins the stop, if one was asked for through this file.
+  // Begins the stop or upgrade, if one was asked for through this file.
   void Release(uint64_t handle);
 
-  void Read(uint64_t handle, uint64_t offset, size_t length, FuseReply reply);
+  // Of a file that an earlier daemon opened only the number is known: `node`
+  // says what it is, and it is opened again. The answer in an open `control`
+  // went with the daemon: ESTALE.
+  void Read(const Node& node, uint64_t handle, uint64_t offset, size_t length,
+            FuseReply reply);
   // Carried out on a thread of the tree's, since it may block; the answer tells
   // how it ended. Of `control` the answer is there to read when the write is
   // answered.
-  void Write(uint64_t handle, absl::string_view bytes, FuseReply reply);
+  // `is_resent`: see ControlProtocol::Handle.
+  void Write(const Node& node, uint64_t handle, absl::string_view bytes,
+             bool is_resent, FuseReply reply);
+
+  // Numbers of earlier daemons' handles and operations are lower.
+  void SucceedDaemons(uint64_t count);
 
  private:
   struct OpenFile {
@@ -54,11 +63,15 @@ class ControlTree {
     // the file position has moved with the request that was written.
     size_t position ABSL_GUARDED_BY(mutex) = 0;
     bool begins_stop ABSL_GUARDED_BY(mutex) = false;
+    uint64_t begins_upgrade ABSL_GUARDED_BY(mutex) = 0;
   };
 
   absl::StatusOr<std::string> Contents(const Node& node);
   std::shared_ptr<OpenFile> Find(uint64_t handle);
-  absl::Status Store(OpenFile& file, absl::string_view bytes);
+  absl::StatusOr<std::shared_ptr<OpenFile>> FindOrReopen(const Node& node,
+                                                         uint64_t handle);
+  absl::StatusOr<std::shared_ptr<OpenFile>> MakeFile(const Node& node);
+  absl::Status Store(OpenFile& file, absl::string_view bytes, bool is_resent);
   absl::StatusOr<ImageStatus> FindImage(ImageId id);
 
   ControlTarget& target_;

@@ -73,10 +73,12 @@ void FillImageAttributes(const ImageUse& image, struct stat& attributes) {
 
 FileSystem::FileSystem(Cache& cache, BackingSource source,
                        absl::AnyInvocable<ServerFacts()> facts,
-                       absl::AnyInvocable<void()> begin_stop)
+                       absl::AnyInvocable<void()> begin_stop,
+                       UpgradeCalls upgrade)
     : cache_(cache),
       facts_(std::move(facts)),
       begin_stop_(std::move(begin_stop)),
+      upgrade_(std::move(upgrade)),
       directory_(CacheAttributeNames(), ImageAttributeNames()),
       manager_(cache, directory_, std::move(source)),
       control_tree_(*this) {}
@@ -228,6 +230,26 @@ absl::Status FileSystem::MayStop(bool force) {
       absl::StrCat("in use: ", absl::StrJoin(open, ", "),
                    "; unmount and detach what stands on it first, or use "
                    "--force"));
+}
+
+void FileSystem::BeginUpgrade(uint64_t number) {
+  absl::MutexLock lock(&upgrade_mutex_);
+  if (upgrade_.begin != nullptr) upgrade_.begin(number);
+}
+
+absl::StatusOr<uint64_t> FileSystem::PrepareUpgrade(
+    const std::string& binary) {
+  absl::MutexLock lock(&upgrade_mutex_);
+  if (upgrade_.prepare != nullptr) return upgrade_.prepare(binary);
+  return absl::FailedPreconditionError(
+      "upgrade: the daemon serves without --failover, so nobody would keep the "
+      "mount meanwhile; take down what stands on the images and restart it");
+}
+
+absl::StatusOr<bool> FileSystem::IsUpgradeDone(uint64_t number) {
+  absl::MutexLock lock(&upgrade_mutex_);
+  if (upgrade_.is_done != nullptr) return upgrade_.is_done(number);
+  return absl::NotFoundError(absl::StrCat("no upgrade ", number));
 }
 
 void FileSystem::BeginStop() {

@@ -30,10 +30,19 @@
 #include "fuse/image_manager.h"
 #include "fuse/image_requests.h"
 #include "fuse/inode.h"
+#include "fuse/kept_images.h"
 #include "fuse/server_facts.h"
 #include "meta/types.h"
 
 namespace pcachefs {
+
+// As ControlTarget has them; none of them without failover.
+struct UpgradeCalls {
+  absl::AnyInvocable<absl::StatusOr<uint64_t>(const std::string& binary)>
+      prepare;
+  absl::AnyInvocable<void(uint64_t number)> begin;
+  absl::AnyInvocable<absl::StatusOr<bool>(uint64_t number)> is_done;
+};
 
 class FileSystem : public ControlTarget {
  public:
@@ -42,7 +51,16 @@ class FileSystem : public ControlTarget {
   // the mount: it must not wait for the stop.
   FileSystem(Cache& cache, BackingSource source,
              absl::AnyInvocable<ServerFacts()> facts,
-             absl::AnyInvocable<void()> begin_stop);
+             absl::AnyInvocable<void()> begin_stop,
+             UpgradeCalls upgrade = {});
+
+  // Of earlier daemons of the mount; before the first image. Outlives it.
+  void Succeed(KeptImages& kept, uint64_t daemon_count) {
+    kept_ = &kept;
+    manager_.set_kept_images(&kept);
+    control_tree_.SucceedDaemons(daemon_count);
+  }
+  KeptImages* kept_images() const { return kept_; }  // null: no failover
 
   // Shows an attached image.
   absl::Status AddImage(CachedImage& image) { return manager_.Show(image); }
@@ -78,6 +96,9 @@ class FileSystem : public ControlTarget {
   absl::StatusOr<uint32_t> Grow() override { return cache_.Grow(); }
   absl::Status MayStop(bool force) override;
   void BeginStop() override;
+  absl::StatusOr<uint64_t> PrepareUpgrade(const std::string& binary) override;
+  void BeginUpgrade(uint64_t number) override;
+  absl::StatusOr<bool> IsUpgradeDone(uint64_t number) override;
 
  private:
   using ImageOperation = void (CachedImage::*)(CachedImage::Done);
@@ -86,10 +107,13 @@ class FileSystem : public ControlTarget {
   void ForImages(const std::string& name, ImageOperation operation, Done done);
 
   Cache& cache_;
+  KeptImages* kept_ = nullptr;
   absl::Mutex facts_mutex_;
   absl::AnyInvocable<ServerFacts()> facts_ ABSL_GUARDED_BY(facts_mutex_);
   absl::Mutex stop_mutex_;
   absl::AnyInvocable<void()> begin_stop_ ABSL_GUARDED_BY(stop_mutex_);
+  absl::Mutex upgrade_mutex_;
+  UpgradeCalls upgrade_ ABSL_GUARDED_BY(upgrade_mutex_);
   const absl::Time start_ = absl::Now();
   ImageDirectory directory_;
   ImageRequests image_requests_;

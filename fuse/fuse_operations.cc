@@ -17,10 +17,12 @@
 #include "absl/time/time.h"
 #include "fuse/connection.h"
 #include "fuse/control_tree.h"
+#include "fuse/current_request.h"
 #include "fuse/file_system.h"
 #include "fuse/fuse_reply.h"
 #include "fuse/image_directory.h"
 #include "fuse/inode.h"
+#include "fuse/kept_images.h"
 #include "fuse/libfuse.h"
 #include "meta/units.h"
 
@@ -94,7 +96,8 @@ void GetAttributes(fuse_req_t request, fuse_ino_t inode, fuse_file_info*) {
   ReplyAttributes(fs, inode, std::move(reply));
 }
 
-void ApplyOwnership(const struct stat& wanted, int mask, MountedImage& image) {
+void ApplyOwnership(const struct stat& wanted, int mask, MountedImage& image,
+                    KeptImages* kept) {
   Ownership ownership = image.ownership();
   if (mask & FUSE_SET_ATTR_MODE) ownership.permissions = wanted.st_mode & 0777;
   if (mask & FUSE_SET_ATTR_UID) ownership.uid = wanted.st_uid;
@@ -111,6 +114,7 @@ void ApplyOwnership(const struct stat& wanted, int mask, MountedImage& image) {
                                       : absl::TimeFromTimespec(wanted.st_mtim);
   }
   image.set_ownership(ownership);
+  if (kept != nullptr) kept->KeepOwnership(image.id(), ownership);
 }
 
 void SetAttributes(fuse_req_t request, fuse_ino_t inode, struct stat* wanted,
@@ -122,7 +126,7 @@ void SetAttributes(fuse_req_t request, fuse_ino_t inode, struct stat* wanted,
         (mask & FUSE_SET_ATTR_SIZE) &&
         static_cast<uint64_t>(wanted->st_size) != image->size();
     if (resizes) return reply.Error(EPERM);  // its backing device decides
-    ApplyOwnership(*wanted, mask, image.mounted());
+    ApplyOwnership(*wanted, mask, image.mounted(), fs.kept_images());
   } else if (mask &
              (FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)) {
     return reply.Error(EPERM);
@@ -145,6 +149,26 @@ void OpenControlFile(FileSystem& fs, fuse_ino_t inode, fuse_file_info* info,
   reply.Open(*info, /*parallel_writes=*/false);
 }
 
+// One that is sent again counts once: MountedImage has begun with what was
+// counted then.
+bool CountOpen(FileSystem& fs, MountedImage& image) {
+  if (!image.AddOpen()) return false;
+  KeptImages* const kept = fs.kept_images();
+  if (kept != nullptr &&
+      !kept->CountOpen(image.id(), current_request.unique, 1)) {
+    image.RemoveOpen();
+  }
+  return true;
+}
+
+void CountRelease(FileSystem& fs, MountedImage& image) {
+  KeptImages* const kept = fs.kept_images();
+  if (kept == nullptr ||
+      kept->CountOpen(image.id(), current_request.unique, -1)) {
+    image.RemoveOpen();
+  }
+}
+
 void Open(fuse_req_t request, fuse_ino_t inode, fuse_file_info* info) {
   FuseReply reply(request);
   if (RefuseIfStopping(reply)) return;
@@ -158,7 +182,7 @@ void Open(fuse_req_t request, fuse_ino_t inode, fuse_file_info* info) {
   if (image->read_only() && (info->flags & O_ACCMODE) != O_RDONLY) {
     return reply.Error(EROFS);
   }
-  if (!image.mounted().AddOpen()) return reply.Error(EBUSY);
+  if (!CountOpen(fs, image.mounted())) return reply.Error(EBUSY);
   info->fh = 0;         // the inode says it all, also to a restarted daemon
   info->direct_io = 1;  // every byte would be in memory twice otherwise
   info->noflush = 1;    // closing promises nothing
@@ -169,7 +193,7 @@ void Release(fuse_req_t request, fuse_ino_t inode, fuse_file_info* info) {
   FuseReply reply(request);
   FileSystem& fs = FileSystemOf(reply);
   if (const ImageUse image = UseImage(fs, inode)) {
-    image.mounted().RemoveOpen();
+    CountRelease(fs, image.mounted());
   } else {
     fs.control_tree().Release(info->fh);
   }
@@ -184,7 +208,8 @@ void Read(fuse_req_t request, fuse_ino_t inode, size_t size, off_t offset,
   if (const ImageUse image = UseImage(fs, inode)) {
     return fs.image_requests().Read(*image, offset, size, std::move(reply));
   }
-  fs.control_tree().Read(info->fh, offset, size, std::move(reply));
+  fs.control_tree().Read(NodeOf(inode), info->fh, offset, size,
+                         std::move(reply));
 }
 
 void Write(fuse_req_t request, fuse_ino_t inode, const char* bytes, size_t size,
@@ -197,8 +222,9 @@ void Write(fuse_req_t request, fuse_ino_t inode, const char* bytes, size_t size,
         *image, offset,
         {reinterpret_cast<const std::byte*>(bytes), size}, std::move(reply));
   }
-  fs.control_tree().Write(info->fh, absl::string_view(bytes, size),
-                          std::move(reply));
+  fs.control_tree().Write(NodeOf(inode), info->fh,
+                          absl::string_view(bytes, size),
+                          current_request.is_resent, std::move(reply));
 }
 
 // close(2): promises nothing.

@@ -12,6 +12,7 @@
 
 #include "absl/status/status.h"
 #include "fuse/connection.h"
+#include "fuse/current_request.h"
 #include "fuse/errno_mapping.h"
 #include "fuse/libfuse.h"
 
@@ -19,7 +20,7 @@ namespace pcachefs {
 namespace {
 
 // The request whose handler runs, or ran last, on this thread.
-thread_local fuse_req_t current_request = nullptr;
+thread_local fuse_req_t handled_request = nullptr;
 
 #if !PCACHEFS_HAVE_PARALLEL_DIRECT_WRITES
 // struct fuse_open_out and flags of the kernel's protocol 7.
@@ -35,10 +36,13 @@ constexpr uint32_t kOpenParallelDirectWrites = 1u << 6;
 
 }  // namespace
 
-FuseReply::FuseReply(fuse_req_t request) : request_(request) {
-  current_request = request;
+FuseReply::FuseReply(fuse_req_t request)
+    : bits_(reinterpret_cast<uintptr_t>(request) |
+            (current_request.is_resent ? kResent : 0)) {
+  handled_request = request;
   Connection& connection = this->connection();
   connection.in_flight.Begin();
+  if (is_resent()) connection.resent_in_flight.Begin();
 #if PCACHEFS_HAVE_FUSE_URING
   if (fuse_req_is_uring(request) &&
       !connection.has_seen_ring.load(std::memory_order_relaxed)) {
@@ -48,19 +52,19 @@ FuseReply::FuseReply(fuse_req_t request) : request_(request) {
 }
 
 FuseReply::~FuseReply() {
-  CHECK(request_ == nullptr) << "a FUSE request was dropped unanswered";
+  CHECK_EQ(bits_, 0u) << "a FUSE request was dropped unanswered";
 }
 
 Connection& FuseReply::connection() const {
-  return *static_cast<Connection*>(fuse_req_userdata(request_));
+  return *static_cast<Connection*>(fuse_req_userdata(request()));
 }
 
 std::span<std::byte> FuseReply::payload() const {
 #if PCACHEFS_HAVE_FUSE_URING
-  if (fuse_req_is_uring(request_)) {
+  if (fuse_req_is_uring(request())) {
     char* bytes = nullptr;
     size_t size = 0;
-    if (fuse_req_get_payload(request_, &bytes, &size, nullptr) == 0) {
+    if (fuse_req_get_payload(request(), &bytes, &size, nullptr) == 0) {
       return {reinterpret_cast<std::byte*>(bytes), size};
     }
   }
@@ -74,7 +78,7 @@ std::span<std::byte> FuseReply::payload() const {
 // that this thread empties. Another thread waits in its stead.
 bool FuseReply::MustHandOver() const {
 #if PCACHEFS_HAVE_FUSE_URING
-  return request_ != current_request && fuse_req_is_uring(request_) &&
+  return request() != handled_request && fuse_req_is_uring(request()) &&
          connection().ring_replier != nullptr;
 #else
   return false;
@@ -83,11 +87,14 @@ bool FuseReply::MustHandOver() const {
 
 template <typename Sender>
 void FuseReply::Deliver(Sender sender) {
-  CHECK(request_ != nullptr) << "a FUSE request was answered twice";
+  CHECK_NE(bits_, 0u) << "a FUSE request was answered twice";
   Connection& connection = this->connection();
   const bool must_hand_over = MustHandOver();
-  const fuse_req_t request = std::exchange(request_, nullptr);
+  const fuse_req_t request = this->request();
+  const bool was_resent = is_resent();
+  bits_ = 0;
   if (must_hand_over) {
+    // No failover here, hence nothing that was sent again.
     connection.ring_replier->Post([request, sender, &connection] {
       sender(request);
       connection.in_flight.End();
@@ -96,6 +103,7 @@ void FuseReply::Deliver(Sender sender) {
   }
   // An error means that the kernel does not want the answer any more.
   sender(request);
+  if (was_resent) connection.resent_in_flight.End();
   connection.in_flight.End();
 }
 

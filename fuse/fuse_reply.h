@@ -38,7 +38,7 @@ class FuseReply {
   explicit FuseReply(fuse_req_t request);
   ~FuseReply();
   FuseReply(FuseReply&& other) noexcept
-      : request_(std::exchange(other.request_, nullptr)) {}
+      : bits_(std::exchange(other.bits_, 0)) {}
   FuseReply& operator=(FuseReply&&) = delete;
 
   Connection& connection() const;
@@ -69,7 +69,15 @@ class FuseReply {
   void Deliver(Sender sender);
   bool MustHandOver() const;
 
-  fuse_req_t request_;
+  static constexpr uintptr_t kResent = 1;
+  fuse_req_t request() const {
+    return reinterpret_cast<fuse_req_t>(bits_ & ~kResent);
+  }
+  bool is_resent() const { return (bits_ & kResent) != 0; }
+
+  // The request's address, and in its lowest bit whether it was sent again to
+  // this daemon; 0: none.
+  uintptr_t bits_;
 };
 
 }  // namespace pcachefs

@@ -22,8 +22,10 @@
 #include "absl/time/time.h"
 #include "fuse/capabilities.h"
 #include "fuse/connection.h"
+#include "fuse/failover_channels.h"
 #include "fuse/libfuse.h"
 #include "fuse/transport.h"
+#include "fuse/unmount.h"
 #include "fuse/work_thread.h"
 #include "meta/status_macros.h"
 
@@ -85,62 +87,99 @@ FuseServer::FuseServer(const FuseServerOptions& options, TransportChoice choice,
 
 absl::StatusOr<std::unique_ptr<FuseServer>> FuseServer::Mount(
     const FuseServerOptions& options, const fuse_lowlevel_ops& operations,
-    void* file_system) {
+    void* file_system, FailoverOptions failover) {
   ASSIGN_OR_RETURN(TransportChoice choice,
-                   ChooseTransport(options.transport, FindTransportFacts()));
+                   ChooseTransport(options.transport, FindTransportFacts(),
+                                   failover.state != nullptr));
   std::unique_ptr<FuseServer> server(
       new FuseServer(options, std::move(choice), file_system));
-  RETURN_IF_ERROR(server->MountSession(operations));
+  fuse_lowlevel_ops all_operations = operations;
+  all_operations.init = Initialize;
+  RETURN_IF_ERROR(server->MountSession(all_operations, std::move(failover)));
   return server;
 }
 
-absl::Status FuseServer::MountSession(fuse_lowlevel_ops operations) {
-  operations.init = Initialize;
+absl::Status FuseServer::MountSession(const fuse_lowlevel_ops& operations,
+                                      FailoverOptions failover) {
+  if (failover.state == nullptr) {
+    ASSIGN_OR_RETURN(session_, MakeSession(operations, options_.mountpoint));
+    return absl::OkStatus();
+  }
+  is_taken_over_ = !failover.descriptors.empty();
+  ASSIGN_OR_RETURN(
+      channels_,
+      FailoverChannels::Open(options_.mountpoint, options_.threads, failover,
+                             connection_,
+                             [this, operations](const std::string& place) {
+                               return MakeSession(operations, place);
+                             }));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<fuse_session*> FuseServer::MakeSession(
+    const fuse_lowlevel_ops& operations, const std::string& place) {
   std::vector<std::string> words =
       SessionArguments(options_, choice_.transport);
   std::vector<char*> pointers;
   for (std::string& word : words) pointers.push_back(word.data());
   fuse_args arguments =
       FUSE_ARGS_INIT(static_cast<int>(pointers.size()), pointers.data());
-  session_ = fuse_session_new(&arguments, &operations, sizeof(operations),
-                              &connection_);
+  fuse_session* const session = fuse_session_new(
+      &arguments, &operations, sizeof(operations), &connection_);
   fuse_opt_free_args(&arguments);
-  if (session_ == nullptr) {
+  if (session == nullptr) {
     return absl::InternalError("cannot make a FUSE session");
   }
-  if (fuse_session_mount(session_, options_.mountpoint.c_str()) != 0) {
+  if (fuse_session_mount(session, place.c_str()) != 0) {
+    const int error = errno != 0 ? errno : EIO;
+    fuse_session_destroy(session);
     return absl::ErrnoToStatus(
-        errno != 0 ? errno : EIO,
-        absl::StrCat("cannot mount on ", options_.mountpoint));
+        error, absl::StrCat("cannot mount on ", options_.mountpoint));
   }
   is_mounted_ = true;
-  return absl::OkStatus();
+  return session;
 }
 
 FuseServer::~FuseServer() {
-  if (session_ == nullptr) return;
-  if (is_mounted_) fuse_session_unmount(session_);
-  fuse_session_destroy(session_);
+  // Who took a mount over and could not serve it leaves it to the next one.
+  if (is_mounted_ && !is_taken_over_) Unmount();
+  if (session_ != nullptr) fuse_session_destroy(session_);
+}
+
+void FuseServer::Unmount() {
+  is_mounted_ = false;
+  if (session_ != nullptr) return fuse_session_unmount(session_);
+  if (channels_ != nullptr && channels_->is_unmounted()) return;
+  const absl::Status unmounted = UnmountLazily(options_.mountpoint);
+  LOG_IF(WARNING, !unmounted.ok()) << unmounted.message();
 }
 
 absl::Status FuseServer::Serve(absl::AnyInvocable<void()> when_ready) {
   InstallWakeSignal();
+  is_taken_over_ = false;
   loop_thread_ = pthread_self();
   std::thread ender([this] { EndLoop(); });
   std::thread probe([this, when_ready = std::move(when_ready)]() mutable {
     Probe(std::move(when_ready));
   });
 
-  absl::Status status = RunSessionLoop(session_, options_.threads);
+  absl::Status status = channels_ != nullptr
+                            ? channels_->Run()
+                            : RunSessionLoop(session_, options_.threads);
   has_loop_ended_ = true;
   Stop();
   ender.join();
-  // From here on nobody answers: the mount must go, or those who ask it wait.
-  fuse_session_unmount(session_);
-  is_mounted_ = false;
+  if (channels_ != nullptr && channels_->is_unmounted()) {
+    is_handing_over_ = false;
+  }
+  // From here on nobody answers: unless somebody else will, the mount must go,
+  // or those who ask it wait.
+  if (!is_handing_over_) Unmount();
   probe.join();
 
-  if (!connection_.in_flight.WaitUntilNone(options_.stop_timeout)) {
+  if (!connection_.in_flight.WaitUntilNone(is_handing_over_
+                                               ? options_.hand_over_timeout
+                                               : options_.stop_timeout)) {
     return absl::DeadlineExceededError(
         absl::StrCat(connection_.in_flight.count(), " requests are stuck"));
   }
@@ -152,14 +191,21 @@ void FuseServer::Stop() {
   if (!is_stop_asked_.exchange(true)) must_stop_.Notify();
 }
 
+void FuseServer::HandOver() {
+  is_handing_over_ = true;
+  Stop();
+}
+
 void FuseServer::EndLoop() {
   must_stop_.WaitForNotification();
   if (has_loop_ended_) return;
+  if (is_handing_over_) return channels_->End();
   connection_.is_stopping = true;
   // The ring's memory goes with the loop, so its requests must be over before.
   LOG_IF(WARNING, !connection_.in_flight.WaitUntilNone(options_.stop_timeout))
       << connection_.in_flight.count()
       << " requests are stuck; stopping anyway";
+  if (channels_ != nullptr) return channels_->End();
   // libfuse 3.14 waits for a signal here, and one that comes before it waits is
   // lost: hence again and again.
   while (!has_loop_ended_) {

@@ -22,6 +22,7 @@
 #include "absl/synchronization/notification.h"
 #include "absl/time/time.h"
 #include "fuse/connection.h"
+#include "fuse/failover_channels.h"
 #include "fuse/libfuse.h"
 #include "fuse/transport.h"
 
@@ -35,6 +36,8 @@ struct FuseServerOptions {
   bool allow_other = false;
   // How long a stop waits for requests in flight.
   absl::Duration stop_timeout = absl::Seconds(10);
+  // And a hand-over: the successor is sent what is not answered by then.
+  absl::Duration hand_over_timeout = absl::Seconds(2);
 };
 
 class FuseServer {
@@ -42,9 +45,10 @@ class FuseServer {
   // Mounts; requests wait until Serve. The server takes `init` of `operations`
   // for itself; handlers find a Connection as user data whose file_system is
   // `file_system`. FailedPrecondition if the wished transport is not to be had.
+  // Under failover the mount may be there already, and is taken over.
   static absl::StatusOr<std::unique_ptr<FuseServer>> Mount(
       const FuseServerOptions& options, const fuse_lowlevel_ops& operations,
-      void* file_system);
+      void* file_system, FailoverOptions failover = {});
   // Unmounts, lazily if the mount is in use.
   ~FuseServer();
   FuseServer(const FuseServer&) = delete;
@@ -58,6 +62,10 @@ class FuseServer {
 
   // Makes Serve return: refuses new requests, waits for those in flight.
   void Stop();
+  // The same for the sake of a successor: no request is refused, none is read
+  // any more, and the mount stays. Only under failover.
+  void HandOver();
+  bool is_handed_over() const { return is_handing_over_ && is_mounted_; }
 
   const FuseServerOptions& options() const { return options_; }
   // What is really used, known once the mount answers.
@@ -72,7 +80,11 @@ class FuseServer {
   FuseServer(const FuseServerOptions& options, TransportChoice choice,
              void* file_system);
 
-  absl::Status MountSession(fuse_lowlevel_ops operations);
+  absl::Status MountSession(const fuse_lowlevel_ops& operations,
+                            FailoverOptions failover);
+  absl::StatusOr<fuse_session*> MakeSession(
+      const fuse_lowlevel_ops& operations, const std::string& place);
+  void Unmount();
   absl::Status RunLoop();
   // Asks the mount something until the answer has come, and over the ring if
   // that is chosen and comes about.
@@ -83,12 +95,15 @@ class FuseServer {
   FuseServerOptions options_;
   const TransportChoice choice_;
   Connection connection_;
-  fuse_session* session_ = nullptr;
+  fuse_session* session_ = nullptr;  // under failover null
+  std::unique_ptr<FailoverChannels> channels_;  // else null
   bool is_mounted_ = false;
+  bool is_taken_over_ = false;  // and not served yet
 
   pthread_t loop_thread_ = {};
   std::atomic<bool> has_loop_ended_ = false;
   std::atomic<bool> is_stop_asked_ = false;
+  std::atomic<bool> is_handing_over_ = false;
   absl::Notification must_stop_;  // Stop was called, or the loop has ended
 };
 

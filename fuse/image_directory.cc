@@ -95,7 +95,7 @@ ImageDirectory::ImageDirectory(std::vector<std::string> cache_attributes,
 
 absl::Status ImageDirectory::Add(const std::string& name, ImageId id,
                                  CachedImage* image,
-                                 const Ownership& ownership) {
+                                 const Ownership& ownership, int open_count) {
   if (id.value() >= kMaxImages) {
     return absl::ResourceExhaustedError(
         absl::StrCat("image ", name, ": got id ", id.value(),
@@ -109,7 +109,8 @@ absl::Status ImageDirectory::Add(const std::string& name, ImageId id,
           absl::StrCat("image ", name, ": is already mounted"));
     }
   }
-  all_.push_back(std::make_unique<MountedImage>(name, id, image, ownership));
+  all_.push_back(std::make_unique<MountedImage>(name, id, image, ownership,
+                                                open_count));
   slots_[id.value()].store(all_.back().get(), std::memory_order_release);
   return absl::OkStatus();
 }

@@ -46,9 +46,14 @@ struct Ownership {
 // destroyed, also when it was removed.
 class MountedImage {
  public:
+  // `open_count`: of files that earlier daemons have opened.
   MountedImage(std::string name, ImageId id, CachedImage* image,
-               const Ownership& ownership)
-      : name_(std::move(name)), id_(id), image_(image), ownership_(ownership) {}
+               const Ownership& ownership, int open_count = 0)
+      : name_(std::move(name)),
+        id_(id),
+        image_(image),
+        open_count_(open_count),
+        ownership_(ownership) {}
 
   const std::string& name() const { return name_; }
   ImageId id() const { return id_; }
@@ -82,7 +87,7 @@ class MountedImage {
   CachedImage* const image_;
   // Sequentially consistent, all four: who adds looks at the flag afterwards,
   // who sets the flag looks at the count afterwards.
-  std::atomic<int> open_count_ = 0;
+  std::atomic<int> open_count_;
   std::atomic<bool> is_leaving_ = false;
   InFlightCounter uses_;
   std::atomic<bool> is_retired_ = false;
@@ -130,7 +135,7 @@ class ImageDirectory {
   // AlreadyExists if the name or id is taken, ResourceExhausted if the id is
   // too large. `image` outlives its stay here.
   absl::Status Add(const std::string& name, ImageId id, CachedImage* image,
-                   const Ownership& ownership);
+                   const Ownership& ownership, int open_count = 0);
   // NotFound. Requires: the image was retired.
   absl::Status Remove(absl::string_view name);
 

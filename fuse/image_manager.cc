@@ -16,6 +16,7 @@
 #include "core/cache.h"
 #include "core/cached_image.h"
 #include "fuse/image_directory.h"
+#include "fuse/kept_images.h"
 #include "meta/records.h"
 #include "meta/status_macros.h"
 
@@ -42,11 +43,17 @@ absl::Status CheckSame(const std::string& name, const char* what,
 
 absl::Status ImageManager::Show(CachedImage& image) {
   const absl::Time now = absl::Now();
+  KeptImages::Kept kept;
+  if (kept_ != nullptr) {
+    kept = kept_->Adopt(image.id(), image.status().uuid.tag().value());
+  }
   return directory_.Add(image.name(), image.id(), &image,
-                        {.uid = getuid(),
-                         .gid = getgid(),
-                         .access_time = now,
-                         .modification_time = now});
+                        kept.ownership.value_or(
+                            Ownership{.uid = getuid(),
+                                      .gid = getgid(),
+                                      .access_time = now,
+                                      .modification_time = now}),
+                        kept.open_count);
 }
 
 void ImageManager::Attach(const ControlTarget::AttachRequest& request,

@@ -18,6 +18,7 @@
 #include "core/options.h"
 #include "fuse/control_target.h"
 #include "fuse/image_directory.h"
+#include "fuse/kept_images.h"
 #include "fuse/work_thread.h"
 #include "iobackend/backing_device.h"
 #include "meta/records.h"
@@ -51,6 +52,9 @@ class ImageManager {
   // Shows an image that is in service.
   absl::Status Show(CachedImage& image);
 
+  // What earlier daemons knew of images. Before the first call of others.
+  void set_kept_images(KeptImages* kept) { kept_ = kept; }
+
  private:
   absl::Status AttachNow(const ControlTarget::AttachRequest& request);
   // The request as it is carried out: with the recorded spec, if none is given.
@@ -61,6 +65,7 @@ class ImageManager {
 
   Cache& cache_;
   ImageDirectory& directory_;
+  KeptImages* kept_ = nullptr;
   BackingSource source_;  // used on worker_ only
   WorkThread worker_;     // last: it uses the others
 };

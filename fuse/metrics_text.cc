@@ -137,6 +137,22 @@ void AddServer(const CacheStatus& cache, const ServerFacts& server,
       .Add("", cache.segments);
   Family(out, "cache_segments_used", "gauge", "Segments in use.")
       .Add("", cache.segments_used);
+  const FailoverFacts& failover = server.failover;
+  Family(out, "restarts_total", "counter",
+         "Daemons that died and were succeeded, with failover.")
+      .Add("", failover.restarts);
+  Family(out, "upgrades_total", "counter",
+         "Hand-overs to another program, with failover.")
+      .Add("", failover.upgrades);
+  Family(out, "last_pause_seconds", "gauge",
+         "How long requests waited for the last successor.")
+      .Add("", failover.last_pause_seconds);
+  Family(out, "longest_pause_seconds", "gauge",
+         "How long requests waited for a successor at most.")
+      .Add("", failover.longest_pause_seconds);
+  Family(out, "poisoned_requests_total", "counter",
+         "Requests refused since they killed one daemon after the other.")
+      .Add("", failover.poisoned_count);
   Family states(out, "cache_state", "gauge",
                 "1 for the state that the cache is in.");
   for (const HealthState state : kStates) {

@@ -5,8 +5,29 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace pcachefs {
+
+// Of a mount that outlives its daemons.
+struct FailoverFacts {
+  // Answered with EIO since it killed one daemon after the other.
+  struct PoisonedRequest {
+    uint32_t opcode = 0;  // the kernel's
+    uint64_t inode = 0;
+    uint64_t offset = 0;
+    uint32_t length = 0;
+  };
+  bool is_enabled = false;
+  int64_t supervisor_pid = 0;
+  bool has_descriptor_store = false;  // of systemd, beside the supervisor
+  uint64_t restarts = 0;  // after deaths
+  uint64_t upgrades = 0;
+  double last_pause_seconds = 0;
+  double longest_pause_seconds = 0;
+  uint64_t poisoned_count = 0;
+  std::vector<PoisonedRequest> poisoned;  // the last ones
+};
 
 struct ServerFacts {
   std::string version;
@@ -20,6 +41,7 @@ struct ServerFacts {
   double uptime_seconds = 0;
   bool is_io_flusher = false;
   bool is_memory_locked = false;
+  FailoverFacts failover;
 };
 
 }  // namespace pcachefs

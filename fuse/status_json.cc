@@ -117,6 +117,25 @@ Json ServerToJson(const ServerFacts& server) {
           {"memory_locked", server.is_memory_locked}};
 }
 
+Json FailoverToJson(const FailoverFacts& failover) {
+  Json json = {{"enabled", failover.is_enabled},
+               {"supervisor_pid", failover.supervisor_pid},
+               {"descriptor_store", failover.has_descriptor_store},
+               {"restarts", failover.restarts},
+               {"upgrades", failover.upgrades},
+               {"last_pause_seconds", failover.last_pause_seconds},
+               {"longest_pause_seconds", failover.longest_pause_seconds},
+               {"poisoned_count", failover.poisoned_count},
+               {"poisoned", Json::array()}};
+  for (const FailoverFacts::PoisonedRequest& request : failover.poisoned) {
+    json["poisoned"].push_back({{"opcode", request.opcode},
+                                {"inode", request.inode},
+                                {"offset", request.offset},
+                                {"length", request.length}});
+  }
+  return json;
+}
+
 }  // namespace
 
 Json ToJson(const ImageStatus& image) {
@@ -173,6 +192,7 @@ Json ToJson(const CacheStatus& cache, const ServerFacts& server) {
   json["version"] = server.version;
   json["transport"] = server.transport;
   json["server"] = ServerToJson(server);
+  json["failover"] = FailoverToJson(server.failover);
   json["cache"] = CacheToJson(cache);
   json["images"] = Json::array();
   for (const ImageStatus& image : cache.images) {

@@ -64,7 +64,19 @@ TransportFacts FindTransportFacts() {
 }
 
 absl::StatusOr<TransportChoice> ChooseTransport(Transport wish,
-                                                const TransportFacts& facts) {
+                                                const TransportFacts& facts,
+                                                bool failover) {
+  if (failover && wish == Transport::kIoUring) {
+    return absl::FailedPreconditionError(
+        "transport io_uring: does not go with failover, since the kernel fails "
+        "the requests in its rings when the daemon dies; use "
+        "--transport=dev_fuse, or --nofailover");
+  }
+  if (failover && wish == Transport::kAuto) {
+    return TransportChoice{Transport::kDevFuse,
+                           "failover: requests in io_uring would not outlive "
+                           "the daemon"};
+  }
   const std::string obstacle = Obstacle(facts);
   if (wish == Transport::kDevFuse) {
     return TransportChoice{Transport::kDevFuse, "asked for"};

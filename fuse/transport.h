@@ -33,9 +33,11 @@ struct TransportChoice {
 };
 
 // The one place that decides. FailedPrecondition, saying what to do, if
-// io_uring is asked for and cannot be had.
+// io_uring is asked for and cannot be had. It cannot under failover: a request
+// that is in a ring when the daemon dies is failed by the kernel.
 absl::StatusOr<TransportChoice> ChooseTransport(Transport wish,
-                                                const TransportFacts& facts);
+                                                const TransportFacts& facts,
+                                                bool failover = false);
 
 }  // namespace pcachefs
 

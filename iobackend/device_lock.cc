@@ -18,6 +18,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "iobackend/file_io.h"
+#include "iobackend/monotonic_time.h"
 
 namespace pcachefs {
 namespace {
@@ -67,12 +68,12 @@ std::string DescribeLockHolder(int fd) {
 
 absl::Status LockDevice(int fd, LockKind kind, absl::string_view description) {
   const int operation = kind == LockKind::kShared ? LOCK_SH : LOCK_EX;
-  const absl::Time deadline = absl::Now() + kPatience;
+  const absl::Time deadline = MonotonicNow() + kPatience;
   for (;;) {
     if (flock(fd, operation | LOCK_NB) == 0) return absl::OkStatus();
     if (errno == EINTR) continue;
     if (errno != EWOULDBLOCK) return PathError("lock", description, errno);
-    if (!HolderHasDied(fd) || absl::Now() > deadline) break;
+    if (!HolderHasDied(fd) || MonotonicNow() > deadline) break;
     absl::SleepFor(kPause);
   }
   return absl::FailedPreconditionError(absl::StrCat(
@@ -87,13 +88,13 @@ absl::Status LockRequests(int fd, LockKind kind,
   lock.l_whence = SEEK_SET;
   lock.l_start = kRequestsByte;
   lock.l_len = 1;
-  const absl::Time deadline = absl::Now() + kPatience;
+  const absl::Time deadline = MonotonicNow() + kPatience;
   for (;;) {
     if (fcntl(fd, F_OFD_SETLK, &lock) == 0) return absl::OkStatus();
     if (errno == EINTR) continue;
     // File systems without such locks have none in the way.
     if (errno != EAGAIN && errno != EACCES) return absl::OkStatus();
-    if (absl::Now() > deadline) break;
+    if (MonotonicNow() > deadline) break;
     absl::SleepFor(kPause);
   }
   return absl::FailedPreconditionError(absl::StrCat(

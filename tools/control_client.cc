@@ -24,6 +24,7 @@ namespace {
 
 constexpr absl::Duration kFirstPause = absl::Milliseconds(1);
 constexpr absl::Duration kLongestPause = absl::Milliseconds(200);
+constexpr int kMaxTries = 5;
 
 absl::Status OpenError(const std::string& mount, int error) {
   switch (error) {
@@ -40,12 +41,24 @@ absl::Status OpenError(const std::string& mount, int error) {
   }
 }
 
+// It went with a daemon that has a successor by now.
+absl::Status AnswerLost() {
+  return absl::AbortedError(
+      "the daemon was restarted before its answer was read; see with pcachectl "
+      "list and status what came of it, and repeat it if need be");
+}
+
+bool IsAnswerLost(const absl::Status& status) {
+  return status == AnswerLost();
+}
+
 absl::StatusOr<std::string> ReadToEnd(int fd) {
   std::string text;
   char buffer[16 * 1024];
   for (;;) {
     const ssize_t length = read(fd, buffer, sizeof(buffer));
     if (length < 0 && errno == EINTR) continue;
+    if (length < 0 && errno == ESTALE) return AnswerLost();
     if (length < 0) return absl::ErrnoToStatus(errno, "reading the answer");
     if (length == 0) return text;
     text.append(buffer, length);
@@ -55,6 +68,17 @@ absl::StatusOr<std::string> ReadToEnd(int fd) {
 }  // namespace
 
 absl::StatusOr<Json> ControlClient::Call(const Json& request) const {
+  const std::string verb = request.value("verb", "");
+  const bool may_repeat =
+      verb != "attach" && verb != "detach" && verb != "upgrade";
+  for (int tries = 1;; ++tries) {
+    absl::StatusOr<Json> answer = CallOnce(request);
+    if (!IsAnswerLost(answer.status())) return answer;
+    if (!may_repeat || tries == kMaxTries) return answer;
+  }
+}
+
+absl::StatusOr<Json> ControlClient::CallOnce(const Json& request) const {
   const int fd = open(control_path().c_str(), O_RDWR | O_CLOEXEC);
   if (fd < 0) return OpenError(mount_, errno);
   const auto close_file = absl::MakeCleanup([fd] { close(fd); });
@@ -62,6 +86,7 @@ absl::StatusOr<Json> ControlClient::Call(const Json& request) const {
   const std::string text = ToText(request);
   if (write(fd, text.data(), text.size()) !=
       static_cast<ssize_t>(text.size())) {
+    if (errno == ESTALE) return AnswerLost();
     return absl::ErrnoToStatus(errno, absl::StrCat(mount_, ": request"));
   }
   ASSIGN_OR_RETURN(const std::string answer_text, ReadToEnd(fd));
@@ -73,12 +98,20 @@ absl::StatusOr<Json> ControlClient::Call(const Json& request) const {
 absl::StatusOr<Json> ControlClient::RunOperation(
     const Json& request, absl::FunctionRef<void(const Json&)> progress) const {
   ASSIGN_OR_RETURN(Json begun, Call(request));
-  const Json poll = {{"verb", "operation"}, {"operation", begun["operation"]}};
+  const std::string verb = request.value("verb", "");
+  const bool may_repeat = verb != "attach" && verb != "detach";
   absl::Duration pause = kFirstPause;
   for (;;) {
-    ASSIGN_OR_RETURN(Json answer, Call(poll));
-    progress(answer);
-    if (answer.value("done", false)) return answer;
+    absl::StatusOr<Json> answer = Call(
+        {{"verb", "operation"}, {"operation", begun["operation"]}});
+    if (absl::IsAborted(answer.status()) && may_repeat) {
+      // The daemon that had begun it has a successor, which has not.
+      ASSIGN_OR_RETURN(begun, Call(request));
+      continue;
+    }
+    RETURN_IF_ERROR(answer.status());
+    progress(*answer);
+    if (answer->value("done", false)) return answer;
     absl::SleepFor(pause);
     pause = std::min(2 * pause, kLongestPause);
   }

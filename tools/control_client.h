@@ -33,6 +33,7 @@ class ControlClient {
   bool IsAlive() const;
 
  private:
+  absl::StatusOr<Json> CallOnce(const Json& request) const;
   std::string control_path() const { return mount_ + "/.pcache/control"; }
 
   const std::string mount_;

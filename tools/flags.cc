@@ -11,10 +11,12 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/string_view.h"
 #include "meta/status_macros.h"
 #include "tools/config_file.h"
 #include "tools/gflags_exit.h"
+#include "tools/image_specs.h"
 #include "tools/mount_options.h"
 #include "tools/settings.h"
 
@@ -81,6 +83,42 @@ absl::StatusOr<std::map<std::string, std::string>> CollectValues(
   return values;
 }
 
+std::string JoinSpecs(const std::vector<ImageSpec>& images) {
+  std::string text;
+  for (const ImageSpec& image : images) {
+    absl::StrAppend(
+        &text, text.empty() ? "" : ",",
+        absl::StrReplaceAll(absl::StrCat(image.name, "=", image.spec),
+                            {{"\\", "\\\\"}, {",", "\\,"}}));
+  }
+  return text;
+}
+
+std::vector<std::string> AllArguments(
+    std::map<std::string, std::string> values, const Settings& settings) {
+  values["cache"] = settings.cache;
+  if (!settings.backing.empty()) {
+    values["backing"] = JoinSpecs(settings.backing);
+  }
+  if (settings.metrics_listen) {
+    values["metrics_listen"] = settings.metrics_listen->ToString();
+  }
+  // Of libraries: where to log, and how much.
+  std::vector<gflags::CommandLineFlagInfo> flags;
+  gflags::GetAllFlags(&flags);
+  for (const gflags::CommandLineFlagInfo& flag : flags) {
+    if (!flag.is_default && FindSetting(flag.name) == nullptr &&
+        flag.name != kConfig && flag.name != "flagfile") {
+      values[flag.name] = flag.current_value;
+    }
+  }
+  std::vector<std::string> arguments;
+  for (const auto& [name, value] : values) {
+    arguments.push_back(absl::StrCat("--", name, "=", value));
+  }
+  return arguments;
+}
+
 absl::Status CheckComplete(const Settings& settings) {
   if (settings.cache.empty()) {
     return absl::InvalidArgumentError(
@@ -139,6 +177,7 @@ absl::StatusOr<CommandLine> ParseCommandLine(
   }
   ASSIGN_OR_RETURN(line.settings, ReadSettings(values));
   RETURN_IF_ERROR(CheckComplete(line.settings));
+  line.all_arguments = AllArguments(values, line.settings);
   if (arguments.size() != 1) {
     return absl::InvalidArgumentError(
         absl::StrCat("got ", arguments.size(), " mountpoints, want 1"));

@@ -17,6 +17,10 @@ struct CommandLine {
   bool wants_help = false;
   bool wants_version = false;
   Settings settings;  // valid if neither is wanted
+  // The same as one command line, from whatever it was put together: what is
+  // not in the table of settings included, paths absolute. Its mountpoint is
+  // not there.
+  std::vector<std::string> all_arguments;
 };
 
 // To be called once. Flags that gflags knows to be wrong end the program there

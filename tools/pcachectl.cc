@@ -35,6 +35,7 @@
 #include "tools/commands/status.h"
 #include "tools/commands/stop.h"
 #include "tools/commands/top.h"
+#include "tools/commands/upgrade.h"
 #include "tools/commands/writeback.h"
 #include "tools/gflags_exit.h"
 #include "tools/help_pages.h"
@@ -61,6 +62,7 @@ constexpr CommandFlag kFlags[] = {
     {"mode", "MODE", "of a new image; writeback"},
     {"order", "ORDER", "of a new image: strict, grouped or relaxed"},
     {"image_cache_size", "SIZE", "share of a new image; takes K, M, G, T"},
+    {"binary", "PATH", "the program to run; that of the running one"},
     {"keys", nullptr, "show every key of the log, too"},
     {"dry_run", nullptr, "only say what would be done"},
     {"undo", "FILE", "where to keep what is overwritten (pcachefs-UUID.undo)"},
@@ -74,7 +76,7 @@ std::vector<Command> AllCommands() {
           RepairCommand(), DumpCommand(),   GrowCommand(),   WritebackCommand(),
           CheckConfigCommand(), ClearMountCommand(),
           DoctorCommand(), ExplainCommand(), MapCommand(),
-          TopCommand()};
+          TopCommand(), UpgradeCommand()};
 }
 
 std::string Overview() {

@@ -1,21 +1,32 @@
 // pcachefs: serves a cache. See HelpText() in tools/flags.cc.
 
+#include <sys/prctl.h>
+#include <sys/utsname.h>
+
 #include <cstdio>
+#include <cstdlib>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
 #include "tools/flags.h"
 #include "tools/gflags_exit.h"
 #include "tools/logging.h"
 #include "tools/mount_helper.h"
 #include "tools/mountpoint.h"
 #include "tools/serve.h"
+#include "tools/service_manager.h"
 #include "tools/settings.h"
 #include "tools/signal_watcher.h"
 #include "tools/start_report.h"
+#include "tools/supervisor.h"
+#include "tools/supervisor_link.h"
+#include "tools/supervisor_messages.h"
 #include "tools/version.h"
 
 namespace pcachefs {
@@ -29,7 +40,63 @@ absl::StatusOr<std::string> ResolveMountpoint(const Settings& settings) {
   return CheckMountpoint(settings.mountpoint, devices);
 }
 
+// The unit is one for all kernels: with an older one it serves without. Who
+// types it is told.
+void GiveFailoverUpIfService(Settings& settings) {
+  utsname system = {};
+  uname(&system);
+  if (!settings.failover || getenv("NOTIFY_SOCKET") == nullptr ||
+      KernelKeepsRequests(system.release)) {
+    return;
+  }
+  settings.failover = false;
+  fprintf(stderr,
+          "pcachefs: warning: serving without failover: Linux %s cannot send "
+          "requests again, 6.9 can\n",
+          system.release);
+}
+
+int SuperviseHere(const Settings& settings,
+                  const std::vector<std::string>& arguments) {
+  SignalWatcher::BlockSignals();
+  StartReport report = settings.foreground ? StartReport::Foreground()
+                                           : StartReport::Daemonize();
+  StartLogging("pcachefs", settings.foreground);
+  return Supervise(
+      {.mountpoint = settings.mountpoint, .arguments = arguments}, report);
+}
+
+// A daemon of a supervisor.
+int ServeSupervised(const Settings& settings, SupervisorLink& link) {
+  prctl(PR_SET_NAME, "pcachefs");  // started by descriptor, it has no name
+  StartReport report =
+      StartReport::To([&](StartReport::Word word, absl::string_view text) {
+        switch (word) {
+          case StartReport::Word::kWarning:
+            return link.Say(SupervisorWord::kWarn, 0, text);
+          case StartReport::Word::kFailure:
+            return link.Say(SupervisorWord::kFailed, 0, text);
+          case StartReport::Word::kReady:
+            if (!settings.foreground) LeaveTerminal();
+            return link.Say(SupervisorWord::kReady);
+        }
+      });
+  StartLogging("pcachefs", settings.foreground);
+  return Serve(settings, report, &link).ok() ? kExitOk : kExitFailure;
+}
+
 int Main(int argc, char** argv) {
+#ifdef NDEBUG
+  // Debian's abseil looks for deadlocks at every lock, whatever its users are
+  // built as.
+  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
+#endif
+  absl::StatusOr<std::unique_ptr<SupervisorLink>> link =
+      SupervisorLink::FromEnvironment();
+  if (!link.ok()) {
+    PrintError(link.status());
+    return kExitFailure;
+  }
   MountHelperCall call = {.arguments = {argv, argv + argc}};
   if (argc > 0 && IsMountHelper(argv[0])) {
     absl::StatusOr<MountHelperCall> translated =
@@ -55,6 +122,15 @@ int Main(int argc, char** argv) {
     return kExitOk;
   }
   Settings& settings = line->settings;
+  if (*link != nullptr) {
+    // The mountpoint may be mounted on, and nobody answers there.
+    SignalWatcher::BlockSignals();
+    return ServeSupervised(settings, **link);
+  }
+  GiveFailoverUpIfService(settings);
+  if (settings.failover && HasStoredDescriptors()) {
+    return SuperviseHere(settings, line->all_arguments);
+  }
   absl::StatusOr<std::string> mountpoint = ResolveMountpoint(settings);
   if (!mountpoint.ok()) {
     PrintError(mountpoint.status());
@@ -63,6 +139,7 @@ int Main(int argc, char** argv) {
   settings.mountpoint = *std::move(mountpoint);
   if (call.is_fake) return kExitOk;
 
+  if (settings.failover) return SuperviseHere(settings, line->all_arguments);
   SignalWatcher::BlockSignals();
   StartReport report = settings.foreground ? StartReport::Foreground()
                                            : StartReport::Daemonize();

@@ -5,8 +5,11 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cstdint>
+#include <cstdlib>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <thread>
 #include <utility>
@@ -14,13 +17,19 @@
 #include "absl/cleanup/cleanup.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "core/cache.h"
 #include "core/cached_image.h"
+#include "fuse/failover_channels.h"
+#include "fuse/failover_state.h"
 #include "fuse/file_system.h"
 #include "fuse/fuse_operations.h"
 #include "fuse/fuse_server.h"
+#include "fuse/kept_images.h"
 #include "fuse/metrics_text.h"
 #include "fuse/process_protection.h"
 #include "fuse/server_facts.h"
@@ -35,6 +44,8 @@
 #include "tools/settings.h"
 #include "tools/signal_watcher.h"
 #include "tools/start_report.h"
+#include "tools/supervisor_link.h"
+#include "tools/supervisor_messages.h"
 #include "tools/system_clock.h"
 #include "tools/version.h"
 
@@ -45,12 +56,13 @@ namespace {
 class Daemon {
  public:
   Daemon(const Settings& settings, const ServiceManager& manager,
-         StartReport& report)
-      : settings_(settings), manager_(manager), report_(report) {}
+         StartReport& report, SupervisorLink* link)
+      : settings_(settings), manager_(manager), report_(report), link_(link) {}
 
   absl::Status Run() {
     protection_ = ProtectProcess();
     DropPrivileges();  // before there are threads
+    if (link_ != nullptr) RETURN_IF_ERROR(AwaitTurn());
     starting_.emplace(manager_);
     manager_.Status(absl::StrCat("replaying ", settings_.cache));
     ASSIGN_OR_RETURN(opened_, OpenCache(settings_, clock_));
@@ -63,6 +75,8 @@ class Daemon {
 
     SignalWatcher signals([this] { BeginStop(); });
     const absl::Status served = server_->Serve([this] { BecomeReady(); });
+    if (server_->is_handed_over()) LeaveToSuccessor(served);
+    SayEnded(kExitFailure);
     serving_.reset();
     SayStopping();
     if (absl::IsDeadlineExceeded(served)) ExitAtOnce(served);
@@ -74,12 +88,41 @@ class Daemon {
     std::move(undo).Cancel();
     metrics_.reset();
     const absl::Status closed = opened_.cache->Close();
-    return served.ok() ? closed : served;
+    const absl::Status status = served.ok() ? closed : served;
+    SayEnded(status.ok() ? kExitOk : kExitFailure);
+    return status;
   }
 
   bool is_ready() const { return is_ready_; }
 
  private:
+  // The cache may be open elsewhere until then.
+  absl::Status AwaitTurn() {
+    if (link_->passage().is_standby) RETURN_IF_ERROR(link_->WaitForStart());
+    link_->Listen([this] {
+      if (is_ready_) server_->HandOver();
+    });
+    return absl::OkStatus();
+  }
+
+  // The mount is gone: whatever happens to this process, nobody succeeds it.
+  void SayEnded(int exit_code) {
+    if (link_ != nullptr) link_->Say(SupervisorWord::kEnded, exit_code);
+  }
+
+  // Without taking anything apart that somebody may wait in: who looks at the
+  // mount in this process waits for the successor.
+  [[noreturn]] void LeaveToSuccessor(const absl::Status& served) {
+    metrics_.reset();  // its address is needed
+    const absl::Status closed =
+        served.ok() ? opened_.cache->Close() : served;
+    LOG_IF(WARNING, !closed.ok())
+        << "handing over as after a crash: " << closed.message();
+    LOG(INFO) << "handed over";
+    google::FlushLogFiles(google::GLOG_INFO);
+    _exit(kExitOk);
+  }
+
   // Leaves a known cache as after any stop, and a new one not at all.
   void UndoStart() {
     metrics_.reset();
@@ -99,7 +142,19 @@ class Daemon {
   absl::Status Mount() {
     file_system_ = std::make_unique<FileSystem>(
         *opened_.cache, SourceOf(settings_), [this] { return Facts(); },
-        [this] { BeginStop(); });
+        [this] { BeginStop(); }, MakeUpgradeCalls());
+    FailoverOptions failover;
+    if (link_ != nullptr) {
+      SharedFailoverState& shared = link_->state().shared();
+      kept_images_.emplace(shared.images);
+      file_system_->Succeed(*kept_images_, shared.counts.daemons++);
+      failover.state = &link_->state();
+      failover.descriptors = link_->passage().channels;
+      failover.hold = [this](std::span<const int> descriptors) {
+        return link_->Hold(descriptors);
+      };
+      failover.lethal_offset = LethalOffset();
+    }
     for (CachedImage* image : opened_.cache->images()) {
       RETURN_IF_ERROR(file_system_->AddImage(*image));
     }
@@ -111,9 +166,31 @@ class Daemon {
     options.transport = settings_.transport;
     options.threads = settings_.threads;
     options.allow_other = settings_.allow_other;
-    ASSIGN_OR_RETURN(server_, FuseServer::Mount(options, FuseOperations(),
-                                                file_system_.get()));
+    ASSIGN_OR_RETURN(
+        server_, FuseServer::Mount(options, FuseOperations(),
+                                   file_system_.get(), std::move(failover)));
     return absl::OkStatus();
+  }
+
+  UpgradeCalls MakeUpgradeCalls() {
+    if (link_ == nullptr) return {};
+    return {.prepare = [this](const std::string& binary) {
+              return link_->PrepareUpgrade(binary);
+            },
+            .begin = [this](uint64_t number) { link_->BeginUpgrade(number); },
+            .is_done = [this](uint64_t number) {
+              return link_->IsUpgradeDone(number);
+            }};
+  }
+
+  // For tests of what a request does that no daemon survives.
+  static std::optional<uint64_t> LethalOffset() {
+    const char* const value = getenv("PCACHEFS_TEST_LETHAL_OFFSET");
+    uint64_t offset = 0;
+    if (value == nullptr || !absl::SimpleAtoi(value, &offset)) {
+      return std::nullopt;
+    }
+    return offset;
   }
 
   absl::Status ListenForMetrics() {
@@ -132,6 +209,11 @@ class Daemon {
               << " over " << Name(server_->transport()) << " ("
               << server_->transport_reason() << ")";
     is_ready_ = true;
+    if (link_ != nullptr) {
+      const absl::Duration pause = link_->state().NoteServing();
+      LOG_IF(INFO, link_->is_successor()) << "requests waited for " << pause;
+      link_->BecomeReady();
+    }
     report_.Ready();
     starting_.reset();
     manager_.Ready();
@@ -162,7 +244,8 @@ class Daemon {
             .pid = getpid(),
             .uptime_seconds = absl::ToDoubleSeconds(MonotonicNow() - start_),
             .is_io_flusher = protection_.is_io_flusher,
-            .is_memory_locked = protection_.is_memory_locked};
+            .is_memory_locked = protection_.is_memory_locked,
+            .failover = link_ != nullptr ? link_->Facts() : FailoverFacts{}};
   }
 
   // Some request cannot be ended, so nothing that it uses can be destroyed. To
@@ -176,6 +259,7 @@ class Daemon {
   const Settings& settings_;
   const ServiceManager& manager_;
   StartReport& report_;
+  SupervisorLink* const link_;  // null: no failover
   const absl::Time start_ = MonotonicNow();
   std::atomic<bool> is_ready_ = false;
   std::atomic<bool> is_stopping_ = false;
@@ -184,17 +268,46 @@ class Daemon {
   ProcessProtection protection_;
   OpenedCache opened_;
   MissingImages missing_;
+  std::optional<KeptImages> kept_images_;
   std::unique_ptr<FileSystem> file_system_;
   std::unique_ptr<FuseServer> server_;
   std::unique_ptr<MetricsListener> metrics_;
   std::optional<ServingReports> serving_;
 };
 
+ServiceManager FindManager(SupervisorLink* link) {
+  if (link == nullptr) return ServiceManager::FromEnvironment();
+  const SupervisorPassage& passage = link->passage();
+  if (!passage.has_manager) return ServiceManager("", absl::InfiniteDuration());
+  return ServiceManager(
+      [link](absl::string_view text) {
+        link->Say(SupervisorWord::kNotify, 0, text);
+        // The service's start is long over: its watchdog runs.
+        if (link->is_successor() && absl::StartsWith(text, "EXTEND_TIMEOUT")) {
+          link->Say(SupervisorWord::kNotify, 0, "WATCHDOG=1");
+        }
+      },
+      passage.watchdog_us > 0 ? absl::Microseconds(passage.watchdog_us)
+                              : absl::InfiniteDuration());
+}
+
+// What the cache has recorded since the first start counts, not the command
+// line: images were attached, detached and changed in use.
+Settings OfSuccessor(Settings settings) {
+  settings.cache_size = 0;
+  settings.backing.clear();
+  settings.max_dirty.reset();
+  return settings;
+}
+
 }  // namespace
 
-absl::Status Serve(const Settings& settings, StartReport& report) {
-  const ServiceManager manager = ServiceManager::FromEnvironment();
-  Daemon daemon(settings, manager, report);
+absl::Status Serve(const Settings& wanted, StartReport& report,
+                   SupervisorLink* link) {
+  const ServiceManager manager = FindManager(link);
+  const Settings settings =
+      link != nullptr && link->is_successor() ? OfSuccessor(wanted) : wanted;
+  Daemon daemon(settings, manager, report, link);
   absl::Status status = daemon.Run();
   if (status.ok()) return status;
   manager.Status(status.message());

@@ -6,13 +6,18 @@
 #include "absl/status/status.h"
 #include "tools/settings.h"
 #include "tools/start_report.h"
+#include "tools/supervisor_link.h"
 
 namespace pcachefs {
 
 // Requires: SIGTERM, SIGINT and SIGHUP are blocked, no thread runs yet, the
 // mountpoint is checked. A cache file that this call has made is removed again
 // if it fails before the mount answers. An error after that was logged here.
-absl::Status Serve(const Settings& settings, StartReport& report);
+//
+// Under a supervisor (`link` not null) the mount may be there already, and is
+// taken over; it stays when the cache is handed over.
+absl::Status Serve(const Settings& settings, StartReport& report,
+                   SupervisorLink* link = nullptr);
 
 }  // namespace pcachefs
 

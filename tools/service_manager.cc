@@ -1,5 +1,6 @@
 #include "tools/service_manager.h"
 
+#include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/un.h>
@@ -7,12 +8,14 @@
 
 #include <cstddef>
 #include <cstdlib>
+#include <cstring>
 #include <string>
 #include <utility>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 
@@ -59,10 +62,15 @@ ServiceManager::ServiceManager(absl::string_view socket_name,
   setsockopt(fd_, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
 }
 
+ServiceManager::ServiceManager(std::function<void(absl::string_view)> send,
+                               absl::Duration watchdog)
+    : watchdog_(watchdog), send_(std::move(send)) {}
+
 ServiceManager::ServiceManager(ServiceManager&& other) noexcept
     : name_(std::move(other.name_)),
       watchdog_(other.watchdog_),
-      fd_(std::exchange(other.fd_, -1)) {}
+      fd_(std::exchange(other.fd_, -1)),
+      send_(std::move(other.send_)) {}
 
 ServiceManager::~ServiceManager() {
   if (fd_ >= 0) close(fd_);
@@ -86,14 +94,70 @@ void ServiceManager::ExtendTimeout(absl::Duration duration) const {
                     absl::ToInt64Microseconds(duration)));
 }
 
+void ServiceManager::Store(absl::string_view name,
+                           std::span<const int> descriptors) const {
+  // Watched, they would wake the manager for every request.
+  SendWith(absl::StrCat("FDSTORE=1\nFDPOLL=0\nFDNAME=", name), descriptors);
+}
+
+void ServiceManager::RemoveStored(absl::string_view name) const {
+  Send(absl::StrCat("FDSTOREREMOVE=1\nFDNAME=", name));
+}
+
 void ServiceManager::Send(absl::string_view text) const {
+  if (send_ != nullptr) return send_(text);
+  SendWith(text, {});
+}
+
+void ServiceManager::SendWith(absl::string_view text,
+                              std::span<const int> descriptors) const {
   if (fd_ < 0) return;
   sockaddr_un address = {};
   address.sun_family = AF_UNIX;
   name_.copy(address.sun_path, sizeof(address.sun_path) - 1);
-  sendto(fd_, text.data(), text.size(), MSG_NOSIGNAL,
-         reinterpret_cast<const sockaddr*>(&address),
-         offsetof(sockaddr_un, sun_path) + name_.size());
+  iovec part = {const_cast<char*>(text.data()), text.size()};
+  msghdr message = {};
+  message.msg_name = &address;
+  message.msg_namelen = offsetof(sockaddr_un, sun_path) + name_.size();
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  std::vector<std::max_align_t> control(
+      CMSG_SPACE(descriptors.size_bytes()) / sizeof(std::max_align_t) + 1);
+  if (!descriptors.empty()) {
+    message.msg_control = control.data();
+    message.msg_controllen = CMSG_SPACE(descriptors.size_bytes());
+    cmsghdr* const rights = CMSG_FIRSTHDR(&message);
+    rights->cmsg_level = SOL_SOCKET;
+    rights->cmsg_type = SCM_RIGHTS;
+    rights->cmsg_len = CMSG_LEN(descriptors.size_bytes());
+    std::memcpy(CMSG_DATA(rights), descriptors.data(),
+                descriptors.size_bytes());
+  }
+  sendmsg(fd_, &message, MSG_NOSIGNAL);
+}
+
+bool HasStoredDescriptors() {
+  const char* const pid = getenv("LISTEN_PID");
+  return pid != nullptr && pid == absl::StrCat(getpid());
+}
+
+std::vector<StoredDescriptor> TakeStoredDescriptors() {
+  constexpr int kFirst = 3;  // SD_LISTEN_FDS_START
+  const std::string pid = Take("LISTEN_PID");
+  const std::vector<std::string> names =
+      absl::StrSplit(Take("LISTEN_FDNAMES"), ':');
+  int count = 0;
+  if (!absl::SimpleAtoi(Take("LISTEN_FDS"), &count) ||
+      pid != absl::StrCat(getpid())) {
+    return {};
+  }
+  std::vector<StoredDescriptor> stored;
+  for (int i = 0; i < count; ++i) {
+    fcntl(kFirst + i, F_SETFD, FD_CLOEXEC);
+    stored.push_back({static_cast<size_t>(i) < names.size() ? names[i] : "",
+                      kFirst + i});
+  }
+  return stored;
 }
 
 }  // namespace pcachefs

@@ -157,6 +157,12 @@ const Setting kSettings[] = {
      [](absl::string_view v, Settings& s) {
        return SetSwitch(v, s.skip_missing);
      }},
+    {"failover", nullptr,
+     "keep the mount when the daemon dies or is upgraded: a supervisor restarts "
+     "it, and requests wait meanwhile; needs Linux 6.9 and dev_fuse",
+     [](absl::string_view v, Settings& s) {
+       return SetSwitch(v, s.failover);
+     }},
     {"read_only", nullptr, "refuse writes, write nothing back",
      [](absl::string_view v, Settings& s) {
        return SetSwitch(v, s.read_only);

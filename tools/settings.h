@@ -45,6 +45,7 @@ struct Settings {
   int nbd_timeout = 30;     // seconds
   std::optional<MetricsAddress> metrics_listen;
   bool skip_missing = false;
+  bool failover = false;
 };
 
 struct Setting {

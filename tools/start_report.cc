@@ -64,6 +64,8 @@ void WriteAll(int fd, absl::string_view text) {
   }
 }
 
+}  // namespace
+
 void LeaveTerminal() {
   const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
   if (null < 0) return;
@@ -72,8 +74,6 @@ void LeaveTerminal() {
   }
   close(null);
 }
-
-}  // namespace
 
 StartReport StartReport::Daemonize() {
   int ends[2];
@@ -99,18 +99,26 @@ StartReport StartReport::Daemonize() {
 
 StartReport StartReport::Foreground() { return StartReport(-1); }
 
+StartReport StartReport::To(Listener listener) {
+  StartReport report(-1);
+  report.listener_ = std::move(listener);
+  return report;
+}
+
 StartReport::StartReport(StartReport&& other) noexcept
-    : fd_(std::exchange(other.fd_, -1)) {}
+    : listener_(std::move(other.listener_)), fd_(std::exchange(other.fd_, -1)) {}
 
 StartReport::~StartReport() {
   if (fd_ >= 0) close(fd_);
 }
 
 void StartReport::Warn(absl::string_view line) {
+  if (listener_) return listener_(Word::kWarning, line);
   PrintLine(absl::StrCat("warning: ", line));
 }
 
 void StartReport::Ready() {
+  if (listener_) return listener_(Word::kReady, "");
   if (fd_ < 0) return;
   LeaveTerminal();
   WriteAll(fd_, kReady);
@@ -118,6 +126,7 @@ void StartReport::Ready() {
 }
 
 void StartReport::Failed(const absl::Status& status) {
+  if (listener_) return listener_(Word::kFailure, status.message());
   if (fd_ < 0) return PrintError(status);
   WriteAll(fd_, status.message());
   close(std::exchange(fd_, -1));

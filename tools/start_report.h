@@ -8,6 +8,8 @@
 #ifndef PCACHEFS_TOOLS_START_REPORT_H_
 #define PCACHEFS_TOOLS_START_REPORT_H_
 
+#include <functional>
+
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 
@@ -21,6 +23,10 @@ class StartReport {
   static StartReport Daemonize();
   // Reports go to stderr.
   static StartReport Foreground();
+  // Reports go to `listener`, who passes them on.
+  enum class Word { kWarning, kReady, kFailure };
+  using Listener = std::function<void(Word, absl::string_view)>;
+  static StartReport To(Listener listener);
 
   StartReport(StartReport&& other) noexcept;
   StartReport& operator=(StartReport&&) = delete;
@@ -35,11 +41,14 @@ class StartReport {
  private:
   explicit StartReport(int fd) : fd_(fd) {}
 
+  Listener listener_;
   int fd_;  // pipe to the parent; -1: none, or it has been told
 };
 
 // "pcachefs: ..." as one line on stderr.
 void PrintError(const absl::Status& status);
+// Standard input, output and error lead nowhere from now on.
+void LeaveTerminal();
 
 }  // namespace pcachefs
 

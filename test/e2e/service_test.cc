@@ -119,7 +119,8 @@ TEST_F(ServiceTest, ADeadDaemonsMountIsCleared) {
 
 TEST_F(ServiceTest, UnitsAreAsSystemdWantsThem) {
   ASSERT_THAT(RequirePrograms({"systemd-analyze"}), IsOk());
-  EXPECT_THAT(Unit(), HasSubstr("Type=notify"));
+  EXPECT_THAT(Unit(), AllOf(HasSubstr("Type=notify"), HasSubstr("--failover"),
+                            HasSubstr("FileDescriptorStoreMax=80")));
   const std::string path = served_.directory().File("pcachefs@vm.service");
   std::ofstream(path) << Unit();
   const Outcome outcome = RunCommand({"systemd-analyze", "--man=no", "verify",

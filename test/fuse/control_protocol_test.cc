@@ -129,6 +129,43 @@ TEST_F(ControlProtocolTest, OldOperationsAreForgotten) {
   EXPECT_THAT(ErrorOf(R"({"verb":"operation","operation":2})"), IsOk());
 }
 
+TEST_F(ControlProtocolTest, OperationsOfEarlierDaemonsWereInterrupted) {
+  protocol_.StartNumbersAt(1'000'001);
+  EXPECT_EQ(Ask(R"({"verb":"flush"})")["operation"], 1'000'001);
+  EXPECT_THAT(ErrorOf(R"({"verb":"operation","operation":7})"),
+              StatusIs(absl::StatusCode::kAborted, HasSubstr("restarted")));
+}
+
+TEST_F(ControlProtocolTest, OnlyWhatCanBeRepeatedIsWhenItIsSentAgain) {
+  for (const char* request :
+       {R"({"verb":"attach","name":"vm3","spec":"/dev/null"})",
+        R"({"verb":"detach","name":"vm1"})", R"({"verb":"upgrade"})"}) {
+    const std::string answer =
+        protocol_.Handle(request, /*is_resent=*/true).text;
+    EXPECT_THAT(answer, HasSubstr("ABORTED")) << request;
+  }
+  EXPECT_THAT(target_.calls, IsEmpty());
+  for (const char* request :
+       {R"({"verb":"status"})", R"({"verb":"drain","name":"vm1"})",
+        R"({"verb":"set","name":"vm1","key":"gc_percent","value":50})",
+        R"({"verb":"stop","force":true})"}) {
+    EXPECT_THAT(protocol_.Handle(request, /*is_resent=*/true).text,
+                HasSubstr("\"ok\":true"))
+        << request;
+  }
+}
+
+TEST_F(ControlProtocolTest, AnUpgradeIsBegunAndItsEndAskedFor) {
+  EXPECT_EQ(Ask(R"({"verb":"upgrade","binary":"/usr/bin/new"})"),
+            Json({{"ok", true}, {"upgrade", 3}}));
+  // Only when the file is closed, as who asked has the answer then.
+  EXPECT_THAT(target_.calls, ElementsAre("upgrade /usr/bin/new"));
+  EXPECT_EQ(protocol_.Handle(R"({"verb":"upgrade"})").begins_upgrade, 3u);
+  EXPECT_EQ(Ask(R"({"verb":"upgrade_state","upgrade":3})")["done"], true);
+  EXPECT_THAT(ErrorOf(R"({"verb":"upgrade_state","upgrade":2})"),
+              StatusIs(absl::StatusCode::kNotFound));
+}
+
 TEST_F(ControlProtocolTest, SettingsAreReadAndSet) {
   EXPECT_EQ(Ask(R"({"verb":"get","name":"vm1"})")["values"],
             Json({{"gc_percent", "70"},

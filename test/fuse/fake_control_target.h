@@ -43,6 +43,15 @@ class FakeControlTarget : public ControlTarget {
     facts.pid = 4711;
   }
 
+  absl::StatusOr<uint64_t> PrepareUpgrade(const std::string& binary) override {
+    calls.push_back("upgrade " + binary);
+    return 3;
+  }
+  void BeginUpgrade(uint64_t /*number*/) override { calls.push_back("begin"); }
+  absl::StatusOr<bool> IsUpgradeDone(uint64_t number) override {
+    if (number != 3) return absl::NotFoundError("no such upgrade");
+    return true;
+  }
   CacheStatus GetStatus() override { return status; }
   ServerFacts GetFacts() override { return facts; }
   void Flush(const std::string& name, Done done) override {

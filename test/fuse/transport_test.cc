@@ -50,6 +50,18 @@ TEST(Transport, IoUringIsRefusedWithTheReason) {
       StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("libfuse")));
 }
 
+TEST(Transport, UnderFailoverOnlyTheClassicChannelIsTaken) {
+  EXPECT_EQ(
+      ChooseTransport(Transport::kAuto, kAll, /*failover=*/true)->transport,
+      Transport::kDevFuse);
+  EXPECT_EQ(
+      ChooseTransport(Transport::kDevFuse, kAll, /*failover=*/true)->transport,
+      Transport::kDevFuse);
+  EXPECT_THAT(ChooseTransport(Transport::kIoUring, kAll, /*failover=*/true),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       HasSubstr("--transport=dev_fuse")));
+}
+
 TEST(Transport, AutoIsTheClassicChannelAndSaysWhy) {
   EXPECT_EQ(ChooseTransport(Transport::kAuto, kAll)->transport,
             Transport::kDevFuse);

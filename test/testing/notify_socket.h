@@ -10,7 +10,10 @@
 #include <unistd.h>
 
 #include <cstddef>
+#include <cstring>
+#include <map>
 #include <string>
+#include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -32,7 +35,10 @@ class NotifySocket {
         "@", std::string(address.sun_path + 1,
                          size - offsetof(sockaddr_un, sun_path) - 1));
   }
-  ~NotifySocket() { close(fd_); }
+  ~NotifySocket() {
+    DropStored();
+    close(fd_);
+  }
   NotifySocket(const NotifySocket&) = delete;
   NotifySocket& operator=(const NotifySocket&) = delete;
 
@@ -47,8 +53,33 @@ class NotifySocket {
         1) {
       return "";
     }
-    const ssize_t length = recv(fd_, buffer, sizeof(buffer), 0);
-    return length < 0 ? "" : std::string(buffer, length);
+    alignas(cmsghdr) char control[CMSG_SPACE(64 * sizeof(int))];
+    iovec part = {buffer, sizeof(buffer)};
+    msghdr message = {};
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    message.msg_control = control;
+    message.msg_controllen = sizeof(control);
+    const ssize_t length = recvmsg(fd_, &message, MSG_CMSG_CLOEXEC);
+    if (length < 0) return "";
+    const std::string text(buffer, length);
+    const cmsghdr* rights = CMSG_FIRSTHDR(&message);
+    if (rights != nullptr && rights->cmsg_type == SCM_RIGHTS) {
+      std::vector<int>& kept = stored_[text.substr(text.find("FDNAME=") + 7)];
+      kept.resize((rights->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+      std::memcpy(kept.data(), CMSG_DATA(rights), kept.size() * sizeof(int));
+    }
+    return text;
+  }
+  // What Next has seen being stored, by name.
+  const std::map<std::string, std::vector<int>>& stored() const {
+    return stored_;
+  }
+  void DropStored() {
+    for (const auto& [name, kept] : stored_) {
+      for (const int fd : kept) close(fd);
+    }
+    stored_.clear();
   }
   // Passes over messages up to one that begins so; false if none comes.
   bool WaitFor(const std::string& begin,
@@ -63,6 +94,7 @@ class NotifySocket {
  private:
   const int fd_;
   std::string name_;
+  std::map<std::string, std::vector<int>> stored_;
 };
 
 }  // namespace pcachefs
