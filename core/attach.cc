@@ -55,16 +55,23 @@ absl::StatusOr<CachedImage*> CacheCore::Attach(
   RETURN_IF_ERROR(ValidateImageName(name));
   const Turn turn(*this);
   RETURN_IF_ERROR(CheckOpen());
-  RETURN_IF_ERROR(CheckNotServed(name, *backing));
+  RETURN_IF_ERROR(CheckNotServed(name, *backing, options));
   ASSIGN_OR_RETURN(const ImageId id, FindOrCreate(name, *backing, options));
+  if (options.replace_backing) {
+    KnownImage known = GetKnown(id);
+    known.record.read_only_backing = options.read_only_backing;
+    SetKnown(id, known);
+  }
   ASSIGN_OR_RETURN(std::unique_ptr<ImageCore> core,
                    Replay(id, std::move(backing), options.read_only));
   return Serve(std::move(core));
 }
 
 absl::Status CacheCore::CheckNotServed(const std::string& name,
-                                       const BackingDevice& backing) {
+                                       const BackingDevice& backing,
+                                       const ImageOptions& options) {
   absl::MutexLock lock(&mutex_);
+  bool is_only_read = options.read_only_backing;
   for (const auto& [id, served] : served_) {
     if (served.image->name() == name) {
       return absl::AlreadyExistsError(
@@ -72,7 +79,13 @@ absl::Status CacheCore::CheckNotServed(const std::string& name,
     }
   }
   for (const auto& [id, known] : known_) {
+    if (known.record.name == name) {
+      is_only_read |= known.record.read_only_backing;
+    }
+  }
+  for (const auto& [id, known] : known_) {
     const BackingIdentity& other = known.record.backing;
+    if (is_only_read && known.record.read_only_backing) continue;
     if (known.record.name != name && other.kind == backing.identity().kind &&
         other.text == backing.identity().text) {
       return absl::AlreadyExistsError(absl::StrCat(
@@ -98,6 +111,12 @@ absl::StatusOr<ImageId> CacheCore::FindOrCreate(const std::string& name,
   if (!may_replace && (!is_same || got.size < known.record.size)) {
     return WrongBacking(known.record, backing);
   }
+  if (options.read_only_backing && !known.record.read_only_backing &&
+      !options.replace_backing) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "image ", name, ": read_only_backing: the cache knows the image as one "
+        "whose backing device is written to; detach it first"));
+  }
   RETURN_IF_ERROR(CheckSize(name, backing.size()));
   return *id;
 }
@@ -107,6 +126,12 @@ absl::StatusOr<ImageId> CacheCore::Create(const std::string& name,
                                           const ImageOptions& options) {
   RETURN_IF_ERROR(CheckSize(name, backing.size()));
   ASSIGN_OR_RETURN(const uint32_t share, ShareFor(name, options));
+  if (options.read_only_backing && share < kMinShareToCarry) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "image ", name, ": share of the cache: got ", share, " segments of ",
+        geometry().segment_size(), " bytes, want at least ", kMinShareToCarry,
+        " for a read-only backing device"));
+  }
   ImageId id(0);
   {
     absl::MutexLock lock(&mutex_);
@@ -123,7 +148,10 @@ absl::StatusOr<ImageId> CacheCore::Create(const std::string& name,
       .order = options.order,
       .gc_percent = static_cast<uint8_t>(
           options.gc_percent < 0 ? info_.gc_percent : options.gc_percent),
-      .has_default_share = options.cache_size == 0 || options.is_default_size,
+      .read_only_backing = options.read_only_backing,
+      // What was written there never makes room for others.
+      .has_default_share = !options.read_only_backing &&
+                           (options.cache_size == 0 || options.is_default_size),
       .uuid = NewUuid(),
       .size = backing.size(),
       .share_segments = share,

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/around_path.h"
+#include "core/carry.h"
 #include "core/mode_switch.h"
 #include "core/reclaim.h"
 #include "core/replay.h"
@@ -161,7 +162,8 @@ CachedImage* CacheCore::Serve(std::unique_ptr<ImageCore> core) {
     served.maintenance = std::make_unique<BackgroundWorker>(
         [raw] {
           const bool committed = raw->CommitStep();
-          const bool reclaimed = raw->reclaim().Step();
+          const bool reclaimed =
+              raw->reclaim().Step() || raw->carry().Step();
           const bool served = raw->write_path().RunWaiting();
           const bool copied = raw->table().StoreCopies();
           return committed || reclaimed || served || copied;
@@ -336,7 +338,7 @@ bool CacheCore::Step() {
     worked |= core.SizeStep();
     worked |= core.mode_switch().Step();
     worked |= core.writeback().Step();
-    worked |= core.reclaim().Step();
+    worked |= core.reclaim().Step() || core.carry().Step();
     worked |= core.write_path().RunWaiting();
   }
   return worked;

@@ -154,7 +154,8 @@ class CacheCore {
   // the turn.
   absl::Status CheckOpen();
   absl::Status CheckNotServed(const std::string& name,
-                              const BackingDevice& backing);
+                              const BackingDevice& backing,
+                              const ImageOptions& options);
   absl::StatusOr<ImageId> FindOrCreate(const std::string& name,
                                        const BackingDevice& backing,
                                        const ImageOptions& options);

@@ -157,7 +157,9 @@ absl::Status CacheCore::SetShare(const std::string& name, uint64_t bytes) {
   const uint64_t share = DivideRoundingUp(bytes, geometry().segment_size());
   const uint64_t available =
       uint64_t{UnassignedSegments()} + SegmentsByImage()[id];
-  if (share < kMinShare || (share > ShareOf(id) && share > available)) {
+  const uint32_t least =
+      GetKnown(id).record.read_only_backing ? kMinShareToCarry : kMinShare;
+  if (share < least || (share > ShareOf(id) && share > available)) {
     return NoRoomForShare(name, share, available, geometry().segment_size());
   }
   return StoreShare(id, static_cast<uint32_t>(share), /*is_default=*/false);

@@ -19,13 +19,16 @@ uint32_t ThreadNumber() {
 
 DataAllocator::DataAllocator(ImageSpace& space, uint32_t cursor_count)
     : space_(space) {
-  for (uint32_t i = 0; i < cursor_count; ++i) {
+  for (uint32_t i = 0; i < cursor_count + 1; ++i) {
     cursors_.push_back(std::make_unique<Cursor>());
   }
 }
 
-absl::StatusOr<Allocation> DataAllocator::Allocate(uint32_t block_count) {
-  Cursor& cursor = *cursors_[ThreadNumber() % cursors_.size()];
+absl::StatusOr<Allocation> DataAllocator::Allocate(uint32_t block_count,
+                                                  AllocationPurpose purpose) {
+  Cursor& cursor = purpose == AllocationPurpose::kCarry
+                       ? *cursors_.back()
+                       : *cursors_[ThreadNumber() % (cursors_.size() - 1)];
   SegmentTable& table = space_.table();
   const uint32_t blocks_per_segment = table.geometry().blocks_per_segment();
 
@@ -34,7 +37,7 @@ absl::StatusOr<Allocation> DataAllocator::Allocate(uint32_t block_count) {
     CloseLocked(cursor);
   }
   if (!cursor.open) {
-    ASSIGN_OR_RETURN(cursor.segment, space_.TakePayload());
+    ASSIGN_OR_RETURN(cursor.segment, space_.TakePayload(purpose));
     table.segment(cursor.segment).AddReference();
     cursor.next_block = 0;
     cursor.open = true;

@@ -40,8 +40,11 @@ class DataAllocator {
   DataAllocator(ImageSpace& space, uint32_t cursor_count);
 
   // Up to `block_count` blocks that lie side by side, at least one: callers
-  // loop. ResourceExhausted if the share is used up; errors of the device.
-  absl::StatusOr<Allocation> Allocate(uint32_t block_count);
+  // loop. ResourceExhausted if the share is used up; errors of the device. What
+  // is carried has a segment of its own, so that requests do not fill it.
+  absl::StatusOr<Allocation> Allocate(
+      uint32_t block_count,
+      AllocationPurpose purpose = AllocationPurpose::kRequest);
 
   // Drops an allocation that no key names.
   void Abandon(const Allocation& allocation);
@@ -62,6 +65,7 @@ class DataAllocator {
   void CloseLocked(Cursor& cursor) ABSL_EXCLUSIVE_LOCKS_REQUIRED(cursor.mutex);
 
   ImageSpace& space_;
+  // The last one for what is carried.
   std::vector<std::unique_ptr<Cursor>> cursors_;
 };
 

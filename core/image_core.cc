@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/around_path.h"
+#include "core/carry.h"
 #include "core/mode_switch.h"
 #include "core/read_path.h"
 #include "core/reclaim.h"
@@ -64,11 +65,13 @@ ImageCore::ImageCore(const CacheParts& parts,
       tag_(start.record.uuid.tag()),
       size_(start.record.size),
       read_only_(start.read_only),
+      read_only_backing_(start.record.read_only_backing),
       backing_(std::move(backing)),
       settings_(start.record),
-      space_(parts.table, start.id, tag_, start.record.share_segments),
+      space_(parts.table, start.id, tag_, start.record.share_segments,
+             read_only_backing_),
       throttle_(parts.clock, settings_, space_,
-                parts.table.geometry().segment_size()),
+                parts.table.geometry().segment_size(), !read_only_backing_),
       allocator_(space_, start.record.share_segments >= kShareForManyCursors
                              ? kCursors
                              : 1),
@@ -87,6 +90,7 @@ ImageCore::ImageCore(const CacheParts& parts,
       around_path_(std::make_unique<AroundPath>(*this)),
       writeback_(std::make_unique<Writeback>(*this)),
       reclaim_(std::make_unique<Reclaim>(*this)),
+      carry_(std::make_unique<Carry>(*this)),
       mode_switch_(std::make_unique<ModeSwitch>(*this)) {
   if (read_only_) health_.Set(HealthState::kReadOnly, "opened read-only");
 }
@@ -273,6 +277,7 @@ ImageStatus ImageCore::status() {
       .identity = record.backing,
       .backing = record.backing_spec,
       .size = size_,
+      .read_only_backing = record.read_only_backing,
       .mode = record.mode,
       .next_mode = mode_switch_->next_mode().value_or(record.mode),
       .order = record.order,

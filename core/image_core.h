@@ -41,11 +41,12 @@
 namespace pcachefs {
 
 class AroundPath;
+class Carry;
 class ModeSwitch;
 class ReadPath;
+class Reclaim;
 class WritePath;
 class Writeback;
-class Reclaim;
 
 // What is common to all images of a cache device.
 struct CacheParts {
@@ -110,12 +111,15 @@ class ImageCore {
   ModeSwitch& mode_switch() { return *mode_switch_; }
   Writeback& writeback() { return *writeback_; }
   Reclaim& reclaim() { return *reclaim_; }
+  Carry& carry() { return *carry_; }
 
   ImageId id() const { return id_; }
   const std::string& name() const { return name_; }
   ImageTag tag() const { return tag_; }
   uint64_t size() const { return size_.load(std::memory_order_acquire); }
   bool read_only() const { return read_only_; }
+  // Nothing is written back: what was written stays in the cache.
+  bool read_only_backing() const { return read_only_backing_; }
   const LiveSettings& settings() const { return settings_; }
 
   WriteThrottle& throttle() { return throttle_; }
@@ -207,6 +211,7 @@ class ImageCore {
   const ImageTag tag_;
   std::atomic<uint64_t> size_;
   const bool read_only_;
+  const bool read_only_backing_;
   std::unique_ptr<BackingDevice> backing_;
   std::function<void()> kick_;
 
@@ -248,6 +253,7 @@ class ImageCore {
   std::unique_ptr<AroundPath> around_path_;
   std::unique_ptr<Writeback> writeback_;
   std::unique_ptr<Reclaim> reclaim_;
+  std::unique_ptr<Carry> carry_;
   std::unique_ptr<ModeSwitch> mode_switch_;
 };
 

@@ -5,9 +5,16 @@
 
 namespace pcachefs {
 
-absl::StatusOr<SegmentId> ImageSpace::TakePayload() {
+uint32_t ImageSpace::PayloadLimit(AllocationPurpose purpose) const {
+  const uint32_t reserve =
+      kLogReserve +
+      (purpose == AllocationPurpose::kCarry ? 0 : carry_reserve_);
   const uint32_t share = share_;
-  if (!Count(share - std::min(share, kLogReserve))) {
+  return share - std::min(share, reserve);
+}
+
+absl::StatusOr<SegmentId> ImageSpace::TakePayload(AllocationPurpose purpose) {
+  if (!Count(PayloadLimit(purpose))) {
     return absl::ResourceExhaustedError("the image's share is used up");
   }
   absl::StatusOr<SegmentId> id = table_.Allocate(SegmentUse::kPayload, owner_,
@@ -56,7 +63,12 @@ void ImageSpace::ReturnUnreferenced(std::span<const SegmentId> ids) {
 }
 
 uint32_t ImageSpace::payload_left() const {
-  const uint32_t limit = share_ - std::min<uint32_t>(share_, kLogReserve);
+  const uint32_t limit = PayloadLimit(AllocationPurpose::kRequest);
+  return limit - std::min<uint32_t>(limit, used_);
+}
+
+uint32_t ImageSpace::carry_left() const {
+  const uint32_t limit = PayloadLimit(AllocationPurpose::kCarry);
   return limit - std::min<uint32_t>(limit, used_);
 }
 

@@ -27,16 +27,28 @@ inline constexpr uint32_t kLogReserve = 2;
 // Two for the log in use and the next, one open for payload, and some that can
 // be written back while that one fills.
 inline constexpr uint32_t kMinShare = 6;
+// Of an image whose backing device takes no writes: payload of requests leaves so
+// much to what is carried to the head of the log (core/carry.h).
+inline constexpr uint32_t kCarryReserve = 2;
+inline constexpr uint32_t kMinShareToCarry = kMinShare + kCarryReserve + 2;
+
+// For whom payload is allocated.
+enum class AllocationPurpose { kRequest, kCarry };
 
 // Thread-safe. `table` outlives it.
 class ImageSpace {
  public:
   ImageSpace(SegmentTable& table, ImageId owner, ImageTag image,
-             uint32_t share)
-      : table_(table), owner_(owner), image_(image), share_(share) {}
+             uint32_t share, bool carries = false)
+      : table_(table),
+        owner_(owner),
+        image_(image),
+        carry_reserve_(carries ? kCarryReserve : 0),
+        share_(share) {}
 
   // ResourceExhausted if the share is used up; errors of the device.
-  absl::StatusOr<SegmentId> TakePayload();
+  absl::StatusOr<SegmentId> TakePayload(
+      AllocationPurpose purpose = AllocationPurpose::kRequest);
   absl::StatusOr<SegmentId> TakeLog(SequenceNumber first_sequence,
                                     bool for_marks = false);
   // The segment that is for marks alone is in use.
@@ -50,8 +62,9 @@ class ImageSpace {
   uint32_t used() const { return used_; }
   uint32_t share() const { return share_; }
   void set_share(uint32_t share) { share_ = share; }
-  // Segments that payload may still take.
+  // Segments that payload may still take, of requests and at all.
   uint32_t payload_left() const;
+  uint32_t carry_left() const;
 
   // Drops references; the last one of a segment puts it on the list of those
   // that reclaim may free. A segment never gets references again after that:
@@ -67,10 +80,13 @@ class ImageSpace {
 
  private:
   bool Count(uint32_t limit);
+  // The most segments that may be in use with one more for payload.
+  uint32_t PayloadLimit(AllocationPurpose purpose) const;
 
   SegmentTable& table_;
   const ImageId owner_;
   const ImageTag image_;
+  const uint32_t carry_reserve_;
   std::atomic<uint32_t> share_;
   std::atomic<uint32_t> used_{0};
   absl::Mutex mutex_;

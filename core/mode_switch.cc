@@ -22,6 +22,10 @@ void ModeSwitch::Start(CacheMode mode, Done done) {
   if (core_.read_only()) {
     refused = absl::FailedPreconditionError(
         absl::StrCat("image ", core_.name(), ": opened read-only"));
+  } else if (core_.read_only_backing() && GoesAround(mode)) {
+    refused = absl::FailedPreconditionError(absl::StrCat(
+        "image ", core_.name(), ": cache_mode: got ", Name(mode),
+        ", want writeback or writeonly: the backing device is read-only"));
   } else {
     absl::MutexLock lock(&mutex_);
     const CacheMode old_mode = core_.settings().mode();

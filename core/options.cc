@@ -38,6 +38,11 @@ absl::Status ImageOptions::Validate() const {
     return absl::InvalidArgumentError(absl::StrCat(
         "gc_percent: got ", gc_percent, ", want 0 to ", kMaxGcPercent));
   }
+  if (read_only_backing && GoesAround(mode)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "read_only_backing: got mode ", Name(mode),
+        ", want writeback or writeonly"));
+  }
   return absl::OkStatus();
 }
 

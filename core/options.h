@@ -49,6 +49,10 @@ struct ImageOptions {
   uint64_t cache_size = 0;
   bool is_default_size = false;  // nobody asked for cache_size
   bool read_only = false;   // refuses writes; nothing is written back
+  // Of a new image: its backing device is never written to. What is written to the
+  // image stays in the cache, and is bounded by its share: the same device can
+  // stand behind images of many caches.
+  bool read_only_backing = false;
   // Of a known image: this is its backing device from now on, whatever the
   // record says; it must have the recorded size. For a copy that takes the
   // place of one that was lost.

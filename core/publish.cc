@@ -138,14 +138,15 @@ PieceSource SourceOf(const PayloadIo& payload, const Key& key,
 }
 
 absl::Status WritePayload(ImageCore& core, KeyKind kind, ImageRange range,
-                          std::span<const std::byte> bytes,
-                          PendingKeys& keys) {
+                          std::span<const std::byte> bytes, PendingKeys& keys,
+                          AllocationPurpose purpose) {
   absl::Status status;
   const size_t first_key = keys.size();
   while (!range.empty() && status.ok()) {
     const uint64_t wanted = std::min(range.length, kMaxKeyPayload);
     const absl::StatusOr<Allocation> allocation =
-        core.allocator().Allocate(DivideRoundingUp(wanted, kBlockSize));
+        core.allocator().Allocate(DivideRoundingUp(wanted, kBlockSize),
+                                  purpose);
     if (!allocation.ok()) {
       status = allocation.status();
       break;

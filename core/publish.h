@@ -45,7 +45,9 @@ PieceSource SourceOf(const PayloadIo& payload, const Key& key,
 // the segments). Everything is given back when it fails: ResourceExhausted if
 // the share is used up; errors of the device.
 absl::Status WritePayload(ImageCore& core, KeyKind kind, ImageRange range,
-                          std::span<const std::byte> bytes, PendingKeys& keys);
+                          std::span<const std::byte> bytes, PendingKeys& keys,
+                          AllocationPurpose purpose =
+                              AllocationPurpose::kRequest);
 
 // Gives the blocks of keys that were not published back.
 void AbandonPayload(ImageCore& core, std::span<const PendingKey> keys);

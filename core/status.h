@@ -33,6 +33,7 @@ struct ImageStatus {
   BackingIdentity identity;
   std::string backing;  // spec
   uint64_t size = 0;    // bytes
+  bool read_only_backing = false;  // nothing is ever written back
   CacheMode mode = CacheMode::kWriteback;
   CacheMode next_mode = CacheMode::kWriteback;  // not mode: on its way there
   WritebackOrder order = WritebackOrder::kStrict;

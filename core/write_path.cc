@@ -388,6 +388,7 @@ bool WritePath::RunWaiting() {
       break;
     }
     --waiting_count_;
+    ++served_;
     served = true;
   }
   running_ = false;

@@ -12,6 +12,7 @@
 
 #include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <deque>
 #include <memory>
 #include <span>
@@ -44,6 +45,9 @@ class WritePath {
   bool has_waiting() const {
     return waiting_count_.load(std::memory_order_relaxed) != 0;
   }
+
+  // How many of those who waited were served.
+  uint64_t served() const { return served_.load(std::memory_order_relaxed); }
 
   // Tries those who wait again, in order, until one must wait on. True if any
   // was served.
@@ -81,6 +85,7 @@ class WritePath {
   std::deque<Attempt> waiting_ ABSL_GUARDED_BY(mutex_);
   bool running_ ABSL_GUARDED_BY(mutex_) = false;
   std::atomic<size_t> waiting_count_{0};
+  std::atomic<uint64_t> served_{0};
 };
 
 }  // namespace pcachefs

@@ -27,11 +27,13 @@ class WriteThrottle {
   static constexpr absl::Duration kMaxDelay = absl::Milliseconds(100);
 
   WriteThrottle(Clock& clock, const LiveSettings& settings,
-                const ImageSpace& space, uint64_t segment_size)
+                const ImageSpace& space, uint64_t segment_size,
+                bool is_on = true)
       : clock_(clock),
         settings_(settings),
         space_(space),
-        segment_size_(segment_size) {}
+        segment_size_(segment_size),
+        is_on_(is_on) {}
 
   // Payload blocks that were logged and those that became clean. A write that
   // covers part of a block takes a whole one.
@@ -42,11 +44,13 @@ class WriteThrottle {
   // Whether a write of so many bytes may go on. `since`: when it asked first;
   // the infinite future if it asks now.
   bool Admit(uint64_t bytes, absl::Time since = absl::InfiniteFuture()) {
-    return dirty_payload_bytes() < Limit() / 4 * 3 || AdmitInZone(bytes, since);
+    return !in_zone() || AdmitInZone(bytes, since);
   }
 
   // Writers are being slowed down.
-  bool in_zone() const { return dirty_payload_bytes() >= Limit() / 4 * 3; }
+  bool in_zone() const {
+    return is_on_ && dirty_payload_bytes() >= Limit() / 4 * 3;
+  }
 
   // So many bytes have reached the backing device.
   void Credit(uint64_t bytes);
@@ -59,6 +63,7 @@ class WriteThrottle {
   const LiveSettings& settings_;
   const ImageSpace& space_;
   const uint64_t segment_size_;
+  const bool is_on_;  // false: nothing is ever written back
   std::atomic<uint64_t> dirty_blocks_{0};
   std::atomic<uint64_t> credit_{0};  // bytes
 };

@@ -63,6 +63,12 @@ bool Writeback::Step() {
 }
 
 void Writeback::Drain(Done done) {
+  if (core_.read_only_backing()) {
+    done(absl::FailedPreconditionError(absl::StrCat(
+        "image ", core_.name(), ": its backing device is read-only: what was "
+        "written stays in the cache")));
+    return;
+  }
   const SequenceNumber target = core_.log().last_dirty();
   {
     absl::MutexLock lock(&mutex_);
@@ -103,7 +109,9 @@ bool Writeback::ClearMixedEpochs() {
 
 bool Writeback::MayStartBatch() {
   const absl::Time now = core_.clock().Now();
-  if (now < retry_at_ || core_.read_only()) return false;
+  if (now < retry_at_ || core_.read_only() || core_.read_only_backing()) {
+    return false;
+  }
   if (!GoesAround(core_.settings().mode())) return true;
   return now >= next_around_ || core_.write_path().has_waiting();
 }

@@ -137,6 +137,13 @@ void WritebackBatch::Cut(uint64_t begin, uint64_t end) {
   }
 }
 
+void WritebackBatch::Visit(
+    absl::FunctionRef<void(ImageRange, KeyKind, PieceSource)> visit) const {
+  for (const auto& [offset, extent] : extents_) {
+    visit({ImageOffset(offset), extent.length}, extent.kind, extent.source);
+  }
+}
+
 absl::StatusOr<std::vector<BackingRequest>> WritebackBatch::MakeRequests(
     bool unreadable_is_lost) {
   unreadable_is_lost_ = unreadable_is_lost;

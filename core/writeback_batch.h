@@ -9,6 +9,7 @@
 #include <memory>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/aligned_buffer.h"
@@ -43,6 +44,10 @@ class WritebackBatch {
   // `unreadable_is_lost`: then it is treated as bad.
   absl::StatusOr<std::vector<BackingRequest>> MakeRequests(
       bool unreadable_is_lost);
+
+  // What the newest key of the batch says of each range, by offset.
+  void Visit(absl::FunctionRef<void(ImageRange, KeyKind, PieceSource)> visit)
+      const;
 
   struct LostRange {
     ImageRange range;

@@ -41,6 +41,16 @@ absl::StatusOr<std::string> StringMember(const Json& request, const char* key) {
   return found->get<std::string>();
 }
 
+absl::StatusOr<bool> BoolMember(const Json& request, const char* key) {
+  const auto found = request.find(key);
+  if (found == request.end()) return false;
+  if (!found->is_boolean()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(key, ": got ", ToText(*found), ", want true or false"));
+  }
+  return found->get<bool>();
+}
+
 // A value for a setting may be written as a string, number or boolean.
 absl::StatusOr<std::string> ValueMember(const Json& request) {
   const auto found = request.find("value");
@@ -396,6 +406,8 @@ absl::StatusOr<Json> ControlProtocol::Attach(const Json& request) {
   ASSIGN_OR_RETURN(const std::string order, StringMember(request, "order"));
   ASSIGN_OR_RETURN(wanted.image_cache_size,
                    SizeMember(request, "image_cache_size"));
+  ASSIGN_OR_RETURN(wanted.read_only_backing,
+                   BoolMember(request, "read_only_backing"));
   if (!mode.empty()) {
     ASSIGN_OR_RETURN(wanted.mode, ParseCacheMode(mode));
   }

@@ -58,6 +58,7 @@ class ControlTarget {
     std::optional<CacheMode> mode;
     std::optional<WritebackOrder> order;
     uint64_t image_cache_size = 0;  // bytes; 0: what is free
+    bool read_only_backing = false;  // of a new image
   };
   virtual void Attach(const AttachRequest& request, Done done) = 0;
   // Refused while the image is open. `drain`: writes dirty data back first.

@@ -74,9 +74,10 @@ absl::Status ImageManager::AttachNow(
         absl::StrCat("image ", request.name, ": is attached already"));
   }
   ASSIGN_OR_RETURN(const ImageOptions options, OptionsFor(request));
-  RETURN_IF_ERROR(CheckUnused(request.name, request.spec));
+  RETURN_IF_ERROR(CheckUnused(request.name, request.spec,
+                              options.read_only_backing));
   absl::StatusOr<std::unique_ptr<BackingDevice>> backing =
-      source_.open(request.spec);
+      source_.open(request.spec, options.read_only_backing);
   if (!backing.ok()) return OfImage(request.name, backing.status());
   ASSIGN_OR_RETURN(CachedImage* const image,
                    cache_.Attach(request.name, *std::move(backing), options));
@@ -98,8 +99,14 @@ absl::StatusOr<ImageOptions> ImageManager::OptionsFor(
           "it without --image_cache_size, then use: pcachectl set"));
     }
     if (request.spec.empty()) request.spec = record.backing_spec;
+    if (request.read_only_backing && !record.read_only_backing) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          "image ", request.name, ": read_only_backing: the cache knows it as "
+          "one whose backing device is written to; detach it first"));
+    }
     options.mode = record.mode;
     options.order = record.order;
+    options.read_only_backing = record.read_only_backing;
     return options;
   }
   if (request.spec.empty()) {
@@ -112,15 +119,18 @@ absl::StatusOr<ImageOptions> ImageManager::OptionsFor(
   if (request.image_cache_size != 0) {
     options.cache_size = request.image_cache_size;
   }
+  options.read_only_backing |= request.read_only_backing;
   return options;
 }
 
 // The device's lock would tell as much, but not of which image it is.
 absl::Status ImageManager::CheckUnused(const std::string& name,
-                                       const std::string& spec) {
+                                       const std::string& spec,
+                                       bool is_only_read) {
   const absl::StatusOr<BackingIdentity> identity = source_.identify(spec);
   if (!identity.ok()) return OfImage(name, identity.status());
   for (const ImageRecord& record : cache_.KnownImages()) {
+    if (is_only_read && record.read_only_backing) continue;
     if (record.name == name || record.backing.kind != identity->kind ||
         record.backing.text != identity->text) {
       continue;

@@ -31,7 +31,7 @@ struct BackingSource {
   absl::AnyInvocable<absl::StatusOr<BackingIdentity>(const std::string& spec)>
       identify;
   absl::AnyInvocable<absl::StatusOr<std::unique_ptr<BackingDevice>>(
-      const std::string& spec)>
+      const std::string& spec, bool read_only)>
       open;
   ImageOptions defaults;  // of new images
 };
@@ -60,7 +60,8 @@ class ImageManager {
   // The request as it is carried out: with the recorded spec, if none is given.
   absl::StatusOr<ImageOptions> OptionsFor(
       ControlTarget::AttachRequest& request);
-  absl::Status CheckUnused(const std::string& name, const std::string& spec);
+  absl::Status CheckUnused(const std::string& name, const std::string& spec,
+                           bool is_only_read);
   absl::Status DetachNow(MountedImage& mounted, DetachKind kind);
 
   Cache& cache_;

@@ -146,6 +146,7 @@ Json ToJson(const ImageStatus& image) {
       {"backing", image.backing},
       {"identity", ToJson(image.identity)},
       {"size", image.size},
+      {"read_only_backing", image.read_only_backing},
       {"mode", Name(image.mode)},
       {"next_mode", Name(image.next_mode)},
       {"order", Name(image.order)},

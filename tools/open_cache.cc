@@ -47,6 +47,7 @@ ImageOptions OptionsForNew(const Settings& settings) {
   options.gc_percent = settings.gc_percent;
   options.cache_size = settings.image_cache_size;
   options.read_only = settings.read_only;
+  options.read_only_backing = settings.read_only_backing;
   return options;
 }
 
@@ -57,13 +58,14 @@ ImageOptions OptionsForKnown(const Settings& settings,
   options.order = record.order;
   options.gc_percent = record.gc_percent;
   options.read_only = settings.read_only;
+  options.read_only_backing = record.read_only_backing;
   return options;
 }
 
 absl::StatusOr<std::unique_ptr<BackingDevice>> OpenBacking(
-    const Settings& settings, const std::string& spec) {
+    const Settings& settings, const std::string& spec, bool read_only) {
   BackingDeviceOptions options;
-  options.read_only = settings.read_only;
+  options.read_only = settings.read_only || read_only;
   options.nbd_connections = settings.nbd_connections;
   options.nbd_timeout = absl::Seconds(settings.nbd_timeout);
   return OpenBackingDevice(spec, options);
@@ -72,7 +74,7 @@ absl::StatusOr<std::unique_ptr<BackingDevice>> OpenBacking(
 absl::Status AttachImage(const Settings& settings, const ImageSpec& image,
                          const ImageOptions& options, Cache& cache) {
   absl::StatusOr<std::unique_ptr<BackingDevice>> backing =
-      OpenBacking(settings, image.spec);
+      OpenBacking(settings, image.spec, options.read_only_backing);
   if (!backing.ok()) {
     return absl::Status(
         backing.status().code(),
@@ -154,8 +156,8 @@ absl::Status AttachImages(const Settings& settings, Cache& cache,
 BackingSource SourceOf(const Settings& settings) {
   BackingSource source;
   source.identify = IdentifyBackingDevice;
-  source.open = [&settings](const std::string& spec) {
-    return OpenBacking(settings, spec);
+  source.open = [&settings](const std::string& spec, bool read_only) {
+    return OpenBacking(settings, spec, read_only);
   };
   source.defaults = OptionsForNew(settings);
   return source;

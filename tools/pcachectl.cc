@@ -61,6 +61,7 @@ constexpr CommandFlag kFlags[] = {
     {"keep_dirty", nullptr, "keep dirty data in the cache"},
     {"mode", "MODE", "of a new image; writeback"},
     {"order", "ORDER", "of a new image: strict, grouped or relaxed"},
+    {"read_only_backing", nullptr, "of a new image: never write to its device"},
     {"image_cache_size", "SIZE", "share of a new image; takes K, M, G, T"},
     {"binary", "PATH", "the program to run; that of the running one"},
     {"keys", nullptr, "show every key of the log, too"},

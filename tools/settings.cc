@@ -167,6 +167,12 @@ const Setting kSettings[] = {
      [](absl::string_view v, Settings& s) {
        return SetSwitch(v, s.read_only);
      }},
+    {"read_only_backing", nullptr,
+     "of new images: never write to the backing device, keep what is written in "
+     "the cache",
+     [](absl::string_view v, Settings& s) {
+       return SetSwitch(v, s.read_only_backing);
+     }},
     {"max_dirty", "SIZE|PERCENT",
      "most dirty data an image may have: a size, or a part of its share such "
      "as 50% (most of the share)",

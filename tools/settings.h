@@ -41,6 +41,7 @@ struct Settings {
   int threads = 0;  // 0: by number of processors
   bool allow_other = false;
   bool read_only = false;
+  bool read_only_backing = false;  // of new images
   int nbd_connections = 4;  // most, per image
   int nbd_timeout = 30;     // seconds
   std::optional<MetricsAddress> metrics_listen;

@@ -95,6 +95,12 @@ absl::StatusOr<uint64_t> Drain(CachedImage& image) {
 
 absl::StatusOr<uint64_t> WriteBack(Cache& cache, const ImageRecord& record,
                                    const std::string& spec, bool replace) {
+  if (record.read_only_backing && !replace) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "image ", record.name, ": its backing device is read-only: what was "
+        "written stays in the cache; to write it to ", spec, ", which is the "
+        "image's own from then on: --force"));
+  }
   ASSIGN_OR_RETURN(CachedImage* const image,
                    Attach(cache, record, spec, replace));
   const absl::StatusOr<uint64_t> written = Drain(*image);
