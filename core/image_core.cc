@@ -172,12 +172,16 @@ void ImageCore::NoteAge(absl::Time now) {
 absl::Duration ImageCore::OldestDirtyAge() {
   const SequenceNumber clean = tails_.dirty_tail().sequence;
   if (log_.last_dirty() < clean) return absl::ZeroDuration();
+  return AgeOf(clean);
+}
+
+absl::Duration ImageCore::AgeOf(SequenceNumber sequence) {
   const absl::Time now = clock().Now();
   absl::MutexLock lock(&mutex_);
-  // The oldest dirty set came behind the last note that does not cover it.
+  // It came behind the last note that does not cover it.
   absl::Time since = ages_.empty() ? now : ages_.front().time;
   for (const AgeSample& sample : ages_) {
-    if (sample.last >= clean) break;
+    if (sample.last >= sequence) break;
     since = sample.time;
   }
   return now - since;

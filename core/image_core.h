@@ -161,6 +161,9 @@ class ImageCore {
 
   // Zero when nothing is dirty; from notes about a second apart.
   absl::Duration OldestDirtyAge();
+  // How long ago a set was logged that is not written back yet; from the same
+  // notes.
+  absl::Duration AgeOf(SequenceNumber sequence);
 
   // Follows the size of the backing device: what has been added to it belongs
   // to the image as soon as the record says so, durably. One caller at a time.

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -13,9 +14,11 @@
 #include "core/cached_image.h"
 #include "core/image_core.h"
 #include "core/key_index.h"
+#include "core/log_reader.h"
 #include "core/payload_io.h"
 #include "core/segment_table.h"
 #include "core/shard.h"
+#include "meta/key_set.h"
 #include "meta/types.h"
 #include "meta/units.h"
 
@@ -26,6 +29,44 @@ bool IsDirtyAt(ImageCore& core, uint64_t media_sector) {
   const CachePosition position = core.payload().PositionOf(media_sector);
   return core.table().segment(position.segment).dirty(
       position.offset.value() / kBlockSize);
+}
+
+bool IsHitAt(ImageCore& core, uint64_t media_sector) {
+  const CachePosition position = core.payload().PositionOf(media_sector);
+  return core.table().segment(position.segment).hit(
+      position.offset.value() / kBlockSize);
+}
+
+// The key set whose key put there what stands at `position`. Blocks are given
+// out once in a life of their segment, so there is one. Reclaim may take the log
+// away meanwhile: then nothing is found.
+std::optional<SequenceNumber> FindKeySet(ImageCore& core,
+                                         const CachePosition& position,
+                                         Generation generation) {
+  LogReader reader(core.device(), core.table(),
+                   {.image = core.tag(),
+                    .image_size = core.size(),
+                    .position = core.tails().key_tail(),
+                    .min_incarnation = core.tails().tail_incarnation()});
+  const SequenceNumber last = core.log().last();
+  while (reader.position().sequence <= last) {
+    const SequenceNumber sequence = reader.position().sequence;
+    const absl::StatusOr<KeySetView> set = reader.Next();
+    if (!set.ok()) return std::nullopt;
+    KeySetView::Cursor cursor(*set);
+    while (cursor.Next()) {
+      const Key& key = cursor.key();
+      if (!HasPayload(key.kind) || key.generation != generation ||
+          key.position.segment != position.segment) {
+        continue;
+      }
+      const uint64_t begin = key.position.offset.value();
+      const uint64_t end = begin + PayloadBlocks(key) * kBlockSize;
+      const uint64_t at = position.offset.value();
+      if (begin <= at && at < end) return sequence;
+    }
+  }
+  return std::nullopt;
 }
 
 PlaceInImage::Kind KindOf(PieceSource source) {
@@ -55,6 +96,7 @@ void AddPiece(ImageCore& core, uint32_t shard, const KeyIndex::Piece& piece,
         const uint64_t sector =
             piece.source.Advanced((at - begin) / kSectorSize).media_sector();
         if (IsDirtyAt(core, sector)) cell.dirty_bytes += next - at;
+        if (IsHitAt(core, sector)) cell.hot_bytes += next - at;
         break;
       }
       case PieceSource::Kind::kZero:
@@ -119,6 +161,7 @@ absl::StatusOr<PlaceInImage> ExplainPlace(CachedImage& image,
               piece.source.Advanced(local - piece.start).media_sector();
           place.position = core.payload().PositionOf(media);
           place.is_dirty = IsDirtyAt(core, media);
+          place.is_hit = IsHitAt(core, media);
           Segment& segment = core.table().segment(place.position.segment);
           place.generation = segment.generation();
           segment.Pin();
@@ -132,6 +175,10 @@ absl::StatusOr<PlaceInImage> ExplainPlace(CachedImage& image,
   if (place.kind == PlaceInImage::Kind::kCached) {
     std::array<std::byte, kSectorSize> bytes;
     place.checksum = core.payload().Read(place.position, bytes);
+    place.key_set = FindKeySet(core, place.position, place.generation);
+    if (place.key_set && place.is_dirty) {
+      place.age = core.AgeOf(*place.key_set);
+    }
   }
   return place;
 }

@@ -6,10 +6,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "core/cached_image.h"
 #include "meta/types.h"
 
@@ -30,16 +32,24 @@ struct PlaceInImage {
   CachePosition position;  // of the place asked for, rounded to its sector
   Generation generation;   // of the segment
   absl::Status checksum;   // of its block
+  bool is_hit = false;     // its block, since it was written
+  // The key set that put it there, and how long ago at least, within a second or
+  // so; not told of keys that reclaim took out of the log meanwhile, nor ages of
+  // what is clean.
+  std::optional<SequenceNumber> key_set;
+  std::optional<absl::Duration> age;
 };
 const char* Name(PlaceInImage::Kind kind);
 
-// OutOfRange beyond the end. Reads a sector of the cache device.
+// OutOfRange beyond the end. Reads a sector of the cache device, and the log
+// until it finds the key.
 absl::StatusOr<PlaceInImage> ExplainPlace(CachedImage& image,
                                           ImageOffset offset);
 
 struct MapCell {
   uint64_t cached_bytes = 0;  // payload, dirty or not
   uint64_t dirty_bytes = 0;
+  uint64_t hot_bytes = 0;     // of cached: hit since they were written
   uint64_t zero_bytes = 0;
   uint64_t lost_bytes = 0;
 };

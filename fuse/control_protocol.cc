@@ -377,6 +377,9 @@ absl::StatusOr<Json> ControlProtocol::Explain(const Json& request) {
   answer["generation"] = place.generation.value();
   answer["checksum"] =
       place.checksum.ok() ? "ok" : std::string(place.checksum.message());
+  answer["hit"] = place.is_hit;
+  if (place.key_set) answer["key_set"] = place.key_set->value();
+  if (place.age) answer["age_seconds"] = absl::ToDoubleSeconds(*place.age);
   return answer;
 }
 
@@ -392,6 +395,7 @@ absl::StatusOr<Json> ControlProtocol::DrawMap(const Json& request) {
   for (const MapCell& cell : map.cells) {
     answer["cells"].push_back({{"cached", cell.cached_bytes},
                                {"dirty", cell.dirty_bytes},
+                               {"hot", cell.hot_bytes},
                                {"zero", cell.zero_bytes},
                                {"lost", cell.lost_bytes}});
   }

@@ -16,6 +16,7 @@ namespace {
 char LetterOf(const PictureCell& cell) {
   if (cell.lost > 0) return '!';
   if (cell.dirty > 0) return 2 * cell.dirty >= cell.size ? 'D' : 'd';
+  if (cell.hot > 0 && 2 * cell.hot >= cell.size) return '*';
   if (cell.cached >= cell.size && cell.size > 0) return '#';
   if (cell.cached > 0) return 2 * cell.cached >= cell.size ? '+' : '-';
   return cell.zero > 0 ? '0' : '.';
@@ -35,6 +36,7 @@ std::string ColourOf(const PictureCell& cell) {
   if (cell.size == 0) return "#ffffff";
   if (cell.lost > 0) return "#000000";
   if (cell.dirty > 0) return mix(cell.dirty, 0xd6, 0x27, 0x28);
+  if (cell.hot > 0) return mix(cell.hot, 0xff, 0x7f, 0x0e);
   if (cell.cached > 0) return mix(cell.cached, 0x1f, 0x77, 0xb4);
   if (cell.zero > 0) return mix(cell.zero, 0x99, 0x99, 0x99);
   return "#f4f4f4";
@@ -55,8 +57,8 @@ std::string DrawForTerminal(const std::vector<PictureCell>& cells,
     begin += cells[i].size;
   }
   absl::StrAppend(
-      &text, "\n\n. not cached  - some  + half  # all  d dirty  D half dirty  "
-             "0 zeroes  ! lost\n");
+      &text, "\n\n. not cached  - some  + half  # all  * half hot  d dirty  "
+             "D half dirty  0 zeroes  ! lost\n");
   return text;
 }
 
@@ -68,8 +70,8 @@ std::string DrawSvg(const std::string& title,
   std::string svg = absl::StrFormat(
       "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" "
       "height=\"%d\">\n<text x=\"2\" y=\"16\" font-family=\"sans-serif\" "
-      "font-size=\"13\">%s (blue: cached, red: dirty, grey: zeroes, black: "
-      "lost)</text>\n",
+      "font-size=\"13\">%s (blue: cached, orange: hot, red: dirty, grey: "
+      "zeroes, black: lost)</text>\n",
       width * kSquare, kTop + lines * kSquare,
       absl::StrReplaceAll(title,
                           {{"&", "&amp;"}, {"<", "&lt;"}, {">", "&gt;"}}));
@@ -79,9 +81,11 @@ std::string DrawSvg(const std::string& title,
     absl::StrAppendFormat(
         &svg,
         "<rect x=\"%d\" y=\"%d\" width=\"7\" height=\"7\" "
-        "fill=\"%s\"><title>at %s: %s cached, %s dirty</title></rect>\n",
+        "fill=\"%s\"><title>at %s: %s cached, %s hot, %s dirty</title></rect>"
+        "\n",
         i % width * kSquare, kTop + i / width * kSquare, ColourOf(cell),
-        FormatSize(begin), FormatSize(cell.cached), FormatSize(cell.dirty));
+        FormatSize(begin), FormatSize(cell.cached), FormatSize(cell.hot),
+        FormatSize(cell.dirty));
     begin += cell.size;
   }
   return svg + "</svg>\n";

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/time/time.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "meta/types.h"
@@ -50,6 +51,30 @@ TEST_F(ImageMapTest, AWriteIsDirtyUntilItIsDrained) {
   place = At(kMiB + 5000);
   EXPECT_EQ(place.kind, Kind::kCached);
   EXPECT_FALSE(place.is_dirty);
+}
+
+TEST_F(ImageMapTest, KeySetAgeAndHitsAreTold) {
+  ASSERT_THAT(machine_.Write(0, std::string(4096, 'a')), IsOk());
+  ASSERT_THAT(machine_.Write(kMiB, std::string(8192, 'b')), IsOk());
+  const SequenceNumber last = machine_.core().log().last();
+  machine_.disk().set_automatic(false);  // stays dirty
+  ASSERT_TRUE(machine_.RunIdle());
+  machine_.clock().Advance(absl::Seconds(20));
+  PlaceInImage place = At(kMiB + 4096);
+  ASSERT_TRUE(place.key_set.has_value());
+  EXPECT_EQ(*place.key_set, last);
+  EXPECT_EQ(place.age, absl::Seconds(20));
+  EXPECT_FALSE(place.is_hit);
+
+  ASSERT_THAT(machine_.Read(kMiB + 4096, 512), IsOk());
+  machine_.disk().set_automatic(true);
+  machine_.disk().CompleteAll();
+  ASSERT_THAT(machine_.Drain(), IsOk());
+  place = At(kMiB + 4096);
+  EXPECT_TRUE(place.is_hit);
+  EXPECT_FALSE(place.age.has_value());
+  EXPECT_FALSE(At(kMiB).is_hit);
+  EXPECT_EQ(DrawImageMap(machine_.image(), 8).cells[1].hot_bytes, 4096u);
 }
 
 TEST_F(ImageMapTest, TheGapBetweenTwoPiecesIsOne) {

@@ -20,13 +20,14 @@ std::vector<PictureCell> EveryKind() {
           {.size = 100, .cached = 100},
           {.size = 100, .cached = 100, .dirty = 1},
           {.size = 100, .cached = 100, .dirty = 50},
+          {.size = 100, .cached = 60, .hot = 50},
           {.size = 100, .zero = 1},
           {.size = 100, .cached = 9, .lost = 1}};
 }
 
 TEST(MapPicture, ALetterPerCell) {
-  const std::string text = DrawForTerminal(EveryKind(), 6);
-  EXPECT_THAT(text, HasSubstr("  .-+#dD\n"));
+  const std::string text = DrawForTerminal(EveryKind(), 7);
+  EXPECT_THAT(text, HasSubstr("  .-+#dD*\n"));
   EXPECT_THAT(text, HasSubstr("  0!\n"));
 }
 
@@ -39,7 +40,7 @@ TEST(MapPicture, SvgHasASquarePerCellAndNoMarkupOfNames) {
   for (size_t at = 0; (at = svg.find("<rect", at)) != std::string::npos; ++at) {
     ++squares;
   }
-  EXPECT_EQ(squares, 8u);
+  EXPECT_EQ(squares, 9u);
 }
 
 TEST(MapPicture, NothingIsFine) {

@@ -7,6 +7,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "fuse/status_json.h"
 #include "meta/size_parser.h"
 #include "meta/status_macros.h"
@@ -36,7 +37,18 @@ std::string Describe(const Json& place) {
                     "\nsegment   ", TextOf(place, "segment"), ", generation ",
                     TextOf(place, "generation"), ", at byte ",
                     TextOf(place, "segment_offset"), "\nchecksum  ",
-                    TextOf(place, "checksum"), "\n");
+                    TextOf(place, "checksum"), "\nread      ",
+                    place.value("hit", false) ? "since it came here"
+                                              : "not since it came here",
+                    "\n");
+    if (place.contains("key_set")) {
+      absl::StrAppend(&text, "since     key set ", TextOf(place, "key_set"));
+      if (place.contains("age_seconds")) {
+        absl::StrAppendFormat(&text, ", %.0f s ago",
+                              place["age_seconds"].get<double>());
+      }
+      absl::StrAppend(&text, "\n");
+    }
   } else if (kind == "zero") {
     absl::StrAppend(&text, "as zeroes, by a discard or write-zeroes\n");
   } else if (kind == "lost") {
@@ -74,8 +86,8 @@ Command ExplainCommand() {
           .usage = "MOUNT NAME OFFSET",
           .help =
               "Tells what the cache holds at a place of an image: cached or "
-              "not, dirty or clean,\nin which segment, and whether its "
-              "checksum is right. OFFSET takes K, M, G, T.\nExit code 1 if it "
+              "not, dirty or clean,\nin which segment, since when, read "
+              "since then or not,\nand whether its checksum is right. OFFSET takes K, M, G, T.\nExit code 1 if it "
               "is damaged or lost.",
           .min_words = 3,
           .max_words = 3,

@@ -35,6 +35,7 @@ std::vector<PictureCell> CellsOf(const Json& answer) {
     cells.push_back({.size = size,
                      .cached = NumberOf(cell, "cached"),
                      .dirty = NumberOf(cell, "dirty"),
+                     .hot = NumberOf(cell, "hot"),
                      .zero = NumberOf(cell, "zero"),
                      .lost = NumberOf(cell, "lost")});
   }
@@ -81,7 +82,8 @@ Command MapCommand() {
   return {.name = "map",
           .usage = "MOUNT NAME [--output=FILE.svg]",
           .help =
-              "Draws which parts of an image are cached and dirty, on the "
+              "Draws which parts of an image are cached, dirty and hot (read since they "
+              "came), on the "
               "terminal or as SVG.",
           .min_words = 2,
           .max_words = 2,
