@@ -28,6 +28,7 @@
 #include "tools/commands/grow.h"
 #include "tools/commands/list.h"
 #include "tools/commands/map.h"
+#include "tools/commands/plot.h"
 #include "tools/commands/output.h"
 #include "tools/commands/repair.h"
 #include "tools/commands/set.h"
@@ -76,7 +77,7 @@ std::vector<Command> AllCommands() {
           FlushCommand(),  DrainCommand(),  StopCommand(),   CheckCommand(),
           RepairCommand(), DumpCommand(),   GrowCommand(),   WritebackCommand(),
           CheckConfigCommand(), ClearMountCommand(),
-          DoctorCommand(), ExplainCommand(), MapCommand(),
+          DoctorCommand(), ExplainCommand(), MapCommand(), PlotCommand(),
           TopCommand(), UpgradeCommand()};
 }
 

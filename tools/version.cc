@@ -4,11 +4,18 @@
 
 #include <string>
 
+#include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "fuse/libfuse.h"
+#include "fuse/transport.h"
 
 namespace pcachefs {
+
+// Of build_commit.cc, which is linked to every program.
+extern const char kBuildCommit[];
+
+std::string BuildCommit() { return kBuildCommit; }
 
 std::string LibfuseVersion() { return fuse_pkgversion(); }
 
@@ -21,8 +28,14 @@ std::string LiburingVersion() {
 }
 
 std::string VersionLine(absl::string_view program) {
-  return absl::StrCat(program, " ", kVersion, " (libfuse ", LibfuseVersion(),
-                      ", liburing ", LiburingVersion(), ")");
+  const std::string commit = BuildCommit();
+  const absl::StatusOr<TransportChoice> choice =
+      ChooseTransport(Transport::kAuto, FindTransportFacts());
+  return absl::StrCat(program, " ", kVersion, " (commit ",
+                      commit.empty() ? "unknown" : commit, ", libfuse ",
+                      LibfuseVersion(), ", liburing ", LiburingVersion(),
+                      ", transport ",
+                      choice.ok() ? Name(choice->transport) : "none", ")");
 }
 
 }  // namespace pcachefs

@@ -224,7 +224,10 @@ TEST_F(BadCommandTest, HelpAndVersionAreNoErrors) {
     EXPECT_THAT(help.out, HasSubstr("pcache"));
     const Outcome version = RunCommand({program, "--version"});
     EXPECT_THAT(version, Succeeds());
-    EXPECT_THAT(version.out, HasSubstr("pcache"));
+    EXPECT_THAT(version.out,
+                AllOf(HasSubstr("pcache"), HasSubstr("commit "),
+                      HasSubstr("libfuse "), HasSubstr("liburing "),
+                      HasSubstr("transport ")));
   }
 }
 

@@ -61,6 +61,32 @@ TEST_F(InspectTest, ExplainRefusesWhatIsNotThere) {
               RefusesWith(2, HasSubstr("got 'x'")));
 }
 
+TEST_F(InspectTest, ARecordedRunIsPlotted) {
+  ASSERT_THAT(WritePattern(served_.image(), 1, 0, kMiB), IsOk());
+  const std::string record = served_.directory().File("run.json");
+  // Interrupted, as people do.
+  EXPECT_THAT(
+      RunCommand({"bash", "-c",
+                  absl::StrCat("timeout 3 ", PcachectlPath(), " stats ",
+                               served_.mount(), " --watch --json >", record,
+                               " & sleep 1; cat ", served_.image(),
+                               " >/dev/null; wait $!; [ $? = 124 ]")}),
+      Succeeds());
+  const std::string picture = served_.directory().File("run.svg");
+
+  EXPECT_THAT(RunCommand({PcachectlPath(), "plot", record, "disk",
+                          "--output=" + picture}),
+              Succeeds());
+
+  EXPECT_THAT(ContentOf(picture),
+              AllOf(HasSubstr("disk: hit ratio"), HasSubstr("<polyline")));
+  EXPECT_THAT(RunCommand({PcachectlPath(), "plot", served_.backing(),
+                          "--output=" + picture}),
+              RefusesWith(2, HasSubstr("stats MOUNT --watch --json")));
+  EXPECT_THAT(RunCommand({PcachectlPath(), "plot", record, "--output=x"}),
+              RefusesWith(2, HasSubstr(".svg")));
+}
+
 TEST_F(InspectTest, MapShowsWhereTheDataIs) {
   ASSERT_THAT(WritePattern(served_.image(), 1, 0, kMiB), IsOk());
   const auto map = Json("map", {"disk"});

@@ -149,8 +149,23 @@ absl::StatusOr<int> Watch(const ControlClient& client,
   }
 }
 
+// A line a second, for `plot`.
+absl::StatusOr<int> Record(const ControlClient& client,
+                           const std::string& name) {
+  for (;;) {
+    ASSIGN_OR_RETURN(const Json status, client.Status(name));
+    Json line = CountersOf(status);
+    line["time"] = absl::ToDoubleSeconds(absl::Now() - absl::UnixEpoch());
+    PrintJson(line);
+    absl::SleepFor(kInterval);
+  }
+}
+
 absl::StatusOr<int> Run(const Arguments& arguments) {
   const ControlClient client(arguments.Word(0));
+  if (arguments.Has("watch") && arguments.json()) {
+    return Record(client, arguments.Word(1));
+  }
   if (arguments.Has("watch")) return Watch(client, arguments.Word(1));
   ASSIGN_OR_RETURN(const Json status, client.Status(arguments.Word(1)));
   if (arguments.json()) {
@@ -169,7 +184,8 @@ Command StatsCommand() {
           .help =
               "Shows the counters of all images, or of one, since the "
               "start of the daemon.\n"
-              "--watch prints rates every second until interrupted.",
+              "--watch prints rates every second until interrupted, and with "
+              "--json the counters:\na record that `plot` draws.",
           .min_words = 1,
           .max_words = 2,
           .flags = {"watch"},
