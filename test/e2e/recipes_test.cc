@@ -43,7 +43,7 @@ class RecipesTest : public testing::TestWithParam<std::string> {};
 TEST_P(RecipesTest, Works) {
   ASSERT_THAT(RequirePrograms({"nbdkit", "qemu-img", "qemu-nbd"}), IsOk());
   const auto recipes = Recipes();
-  ASSERT_THAT(recipes, testing::SizeIs(6));
+  ASSERT_THAT(recipes, testing::SizeIs(7));
   ASSERT_TRUE(recipes.contains(GetParam()));
   const ScratchDirectory directory;
   ASSERT_EQ(mkdir(directory.File("mount").c_str(), 0700), 0);
@@ -62,7 +62,7 @@ TEST_P(RecipesTest, Works) {
 
 INSTANTIATE_TEST_SUITE_P(Documented, RecipesTest,
                          testing::Values("nbdkit", "readonly", "qemu",
-                                         "loop", "inspect", "golden"),
+                                         "loop", "inspect", "golden", "vm"),
                          [](const auto& info) { return info.param; });
 
 }  // namespace
