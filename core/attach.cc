@@ -57,13 +57,8 @@ absl::StatusOr<CachedImage*> CacheCore::Attach(
   RETURN_IF_ERROR(CheckOpen());
   RETURN_IF_ERROR(CheckNotServed(name, *backing, options));
   ASSIGN_OR_RETURN(const ImageId id, FindOrCreate(name, *backing, options));
-  if (options.replace_backing) {
-    KnownImage known = GetKnown(id);
-    known.record.read_only_backing = options.read_only_backing;
-    SetKnown(id, known);
-  }
   ASSIGN_OR_RETURN(std::unique_ptr<ImageCore> core,
-                   Replay(id, std::move(backing), options.read_only));
+                   Replay(id, std::move(backing), options));
   return Serve(std::move(core));
 }
 
@@ -79,7 +74,7 @@ absl::Status CacheCore::CheckNotServed(const std::string& name,
     }
   }
   for (const auto& [id, known] : known_) {
-    if (known.record.name == name) {
+    if (known.record.name == name && !options.replace_backing) {
       is_only_read |= known.record.read_only_backing;
     }
   }
@@ -108,6 +103,11 @@ absl::StatusOr<ImageId> CacheCore::FindOrCreate(const std::string& name,
   const bool is_same = want.kind == got.kind && want.text == got.text;
   const bool may_replace =
       options.replace_backing && got.size == known.record.size;
+  if (options.replace_backing && known.record.read_only_backing && is_same) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "image ", name, ": ", backing.spec(), " is its read-only backing "
+        "device, on which other images may stand; write to a copy of it"));
+  }
   if (!may_replace && (!is_same || got.size < known.record.size)) {
     return WrongBacking(known.record, backing);
   }
@@ -204,7 +204,8 @@ absl::Status CacheCore::StoreNewImage(ImageId id, const ImageRecord& record) {
 }
 
 absl::StatusOr<std::unique_ptr<ImageCore>> CacheCore::Replay(
-    ImageId id, std::unique_ptr<BackingDevice> backing, bool read_only) {
+    ImageId id, std::unique_ptr<BackingDevice> backing,
+    const ImageOptions& options) {
   const absl::Time began = clock_.Now();
   KnownImage known = GetKnown(id);
   ASSIGN_OR_RETURN(SlotChoice<LogTails> tails,
@@ -225,6 +226,12 @@ absl::StatusOr<std::unique_ptr<ImageCore>> CacheCore::Replay(
   if (backing->size() != known.record.size) {
     LOG(INFO) << "image " << known.record.name << ": has grown from "
               << known.record.size << " to " << backing->size() << " bytes";
+  }
+  if (options.replace_backing && known.record.read_only_backing) {
+    // A copy takes the golden image's place. What was carried is not in the order
+    // in which it was written.
+    known.record.read_only_backing = false;
+    known.record.mixed_epochs = true;
   }
   known.record.size = backing->size();
   known.record.backing = backing->identity();
@@ -251,7 +258,7 @@ absl::StatusOr<std::unique_ptr<ImageCore>> CacheCore::Replay(
                   .incarnation = known.record.incarnation,
                   // Load() made everything durable that was found.
                   .durable = end.head.sequence - 1},
-          .read_only = read_only});
+          .read_only = options.read_only});
   ImageStatus::Replay found = {.dropped_key_sets = end.dropped_key_sets,
                                .verified_bytes = end.verified_bytes};
   absl::Status replayed = ReplayLog(*core, found);

@@ -75,7 +75,8 @@ absl::Status CheckOwners(const std::map<ImageId, KnownImage>& images,
 
 // What to say when a share cannot be had; sizes in segments.
 absl::Status NoRoomForShare(const std::string& name, uint64_t share,
-                            uint64_t available, uint64_t segment_size);
+                            uint64_t available, uint64_t segment_size,
+                            uint64_t least = kMinShare);
 
 // Thread-safe.
 class CacheCore {
@@ -175,7 +176,8 @@ class CacheCore {
                                  const ImageOptions& options);
   absl::Status StoreNewImage(ImageId id, const ImageRecord& record);
   absl::StatusOr<std::unique_ptr<ImageCore>> Replay(
-      ImageId id, std::unique_ptr<BackingDevice> backing, bool read_only);
+      ImageId id, std::unique_ptr<BackingDevice> backing,
+      const ImageOptions& options);
   CachedImage* Serve(std::unique_ptr<ImageCore> core);
   // Takes the image out of service, which leaves its log and record complete
   // if that is OK.

@@ -27,10 +27,11 @@ constexpr int kPatience = 3000;
 }  // namespace
 
 absl::Status NoRoomForShare(const std::string& name, uint64_t share,
-                            uint64_t available, uint64_t segment_size) {
+                            uint64_t available, uint64_t segment_size,
+                            uint64_t least) {
   return absl::ResourceExhaustedError(absl::StrCat(
       "image ", name, ": share of the cache: got ", share, " segments of ",
-      segment_size, " bytes, want at least ", kMinShare, " and at most ",
+      segment_size, " bytes, want at least ", least, " and at most ",
       available, ", which no other image's share takes; make another one's "
       "smaller with: pcachectl set MOUNT NAME image_cache_size=SIZE"));
 }
@@ -160,7 +161,16 @@ absl::Status CacheCore::SetShare(const std::string& name, uint64_t bytes) {
   const uint32_t least =
       GetKnown(id).record.read_only_backing ? kMinShareToCarry : kMinShare;
   if (share < least || (share > ShareOf(id) && share > available)) {
-    return NoRoomForShare(name, share, available, geometry().segment_size());
+    return NoRoomForShare(name, share, available, geometry().segment_size(),
+                          least);
+  }
+  if (GetKnown(id).record.read_only_backing) {
+    // What it holds never leaves: it must still be able to be carried.
+    const uint64_t needed = SegmentsByImage()[id] + kCarryReserve + kLogReserve;
+    if (share < ShareOf(id) && share < needed) {
+      return NoRoomForShare(name, share, available, geometry().segment_size(),
+                            needed);
+    }
   }
   return StoreShare(id, static_cast<uint32_t>(share), /*is_default=*/false);
 }

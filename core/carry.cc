@@ -28,40 +28,59 @@ constexpr int kFailuresBeforeGivingUp = 11;
 bool Carry::Step() {
   if (!core_.read_only_backing() || core_.read_only()) return false;
   NoteRoom();
-  if (!core_.write_path().has_waiting() || core_.barrier().failed() ||
-      core_.clock().Now() < retry_at_) {
+  if (core_.barrier().failed() || core_.clock().Now() < retry_at_) return false;
+  const bool is_waited_for = core_.write_path().has_waiting();
+  if (!is_waited_for && !IsCheap()) {
+    in_round_ = false;
     return false;
   }
-  if (is_full_) {
+  if (is_waited_for && is_full_) {
     RefuseWriters();
     return true;
   }
   const LogPosition tail = core_.tails().dirty_tail();
-  // Nothing is dirty: what fills the share is clean, or being read.
-  if (core_.log().last_dirty() < tail.sequence) return false;
-  if (!in_round_) {
-    BeginRound();
-  } else if (tail.sequence > round_end_) {
-    // Once around, and reclaim has had what was left behind.
-    if (core_.write_path().served() == served_before_) {
-      RefuseWriters();
-      return true;
-    }
-    BeginRound();
+  const bool is_over =
+      tail.sequence > core_.log().last() ||
+      (in_round_ && tail.sequence > round_end_ &&
+       core_.write_path().served() == served_before_);
+  if (is_waited_for && is_over) {
+    // Reclaim has had all that was left behind; what a reader holds will come.
+    if (core_.space().has_unreferenced()) return false;
+    RefuseWriters();
+    return true;
   }
+  if (is_over) return false;
+  if (!in_round_ || tail.sequence > round_end_) BeginRound();
   const absl::Status status = CarryFrom(tail);
-  if (absl::IsResourceExhausted(status)) {
+  if (absl::IsResourceExhausted(status) && is_waited_for) {
     RefuseWriters();
     return true;
   }
   if (!status.ok()) return Fail(status);
-  failures_ = 0;
+  if (std::exchange(failures_, 0) > 0) {
+    core_.health().Set(HealthState::kDegraded, core_.lasting_reason());
+  }
   return true;
+}
+
+// Reads evict what was read before, as ever, as long as what is dirty on the way
+// is the smaller part of what is passed.
+bool Carry::IsCheap() {
+  const uint64_t used = core_.space().used();
+  const bool is_wanted =
+      core_.space().payload_left() == 0 ||
+      used * 100 >= uint64_t{core_.space().share()} *
+                        static_cast<uint64_t>(core_.settings().gc_percent());
+  return is_wanted &&
+         core_.dirty_bytes() * 2 <
+             used * core_.table().geometry().segment_size() &&
+         core_.tails().key_tail().sequence ==
+             core_.tails().dirty_tail().sequence;
 }
 
 void Carry::BeginRound() {
   in_round_ = true;
-  round_end_ = core_.log().last_dirty();
+  round_end_ = core_.log().last();
   served_before_ = core_.write_path().served();
 }
 
@@ -77,7 +96,7 @@ void Carry::RefuseWriters() {
       LOG(ERROR) << "image " << core_.name() << ": " << reason;
     }
   }
-  core_.write_path().FailWaiting(absl::ResourceExhaustedError(absl::StrCat(
+  core_.write_path().RefuseWaiting(absl::ResourceExhaustedError(absl::StrCat(
       "image ", core_.name(), ": no room for more writes: its backing device "
       "is read-only and its share of the cache is full")));
 }
@@ -96,30 +115,42 @@ void Carry::NoteRoom() {
   }
 }
 
-uint64_t Carry::Room() {
-  // Half, for pieces may take more in whole blocks than they are long.
+absl::Status Carry::CarryFrom(const LogPosition& tail) {
+  core_.space().set_carrying(true);
   const uint64_t segment = core_.table().geometry().segment_size();
-  return std::min(core_.space().carry_left() * segment, segment) / 2;
+  const uint64_t room =
+      core_.allocator().carry_rest() + core_.space().carry_left() * segment;
+  absl::Status status =
+      CarryBatch(tail, std::clamp(room / 2, segment / 4, segment));
+  // What was carried of the batch need not be again: one set after the other may
+  // still go.
+  if (absl::IsResourceExhausted(status)) status = CarryBatch(tail, 0);
+  core_.space().set_carrying(false);
+  return status;
 }
 
-absl::Status Carry::CarryFrom(const LogPosition& tail) {
-  WritebackBatch batch(core_);
+absl::Status Carry::CarryBatch(const LogPosition& tail, uint64_t max_bytes) {
+  WritebackBatch batch(core_, WritebackBatch::Cost::kCarrying);
   // In the log only; the order of writeback has no meaning here.
-  RETURN_IF_ERROR(batch.Collect(tail, core_.log().last_dirty(), Room(),
+  RETURN_IF_ERROR(batch.Collect(tail, core_.log().last(), max_bytes,
                                 WritebackOrder::kRelaxed));
+  bool has_published = false;
   absl::Status status;
   batch.Visit([&](ImageRange range, KeyKind kind, PieceSource source) {
     ForEachSlice(range, [&](const ShardSlice& slice) {
       if (!status.ok()) return;
       status = CarrySlice(slice, kind,
                           source.Advanced((slice.offset - range.offset) /
-                                          kSectorSize));
+                                          kSectorSize),
+                          has_published);
     });
   });
   RETURN_IF_ERROR(status);
   const SequenceNumber covered = core_.log().last();
-  RETURN_IF_ERROR(core_.barrier().Persist());
-  core_.log().MarkDurable(covered);
+  if (has_published || core_.log().durable() < batch.end().sequence - 1) {
+    RETURN_IF_ERROR(core_.barrier().Persist());
+    core_.log().MarkDurable(covered);
+  }
   RETURN_IF_ERROR(core_.tails().StoreDirtyTail(batch.end()));
   RETURN_IF_ERROR(core_.tails().Persist());
   batch.MarkClean();
@@ -128,7 +159,7 @@ absl::Status Carry::CarryFrom(const LogPosition& tail) {
 }
 
 absl::Status Carry::CarrySlice(const ShardSlice& slice, KeyKind kind,
-                               PieceSource source) {
+                               PieceSource source, bool& has_published) {
   Shard& shard = core_.shards()[slice.shard];
   auto placeholder = std::make_shared<Fill>();
   placeholder->range = slice.range();
@@ -165,6 +196,7 @@ absl::Status Carry::CarrySlice(const ShardSlice& slice, KeyKind kind,
     if (status.ok() && !moved.keys.empty()) {
       status = PublishKeys(core_, slice.range(), moved.keys,
                            {&placeholder, 1});
+      has_published |= status.ok();
     }
     if (!status.ok() && HasPayload(kind)) AbandonPayload(core_, moved.keys);
     {
@@ -178,6 +210,7 @@ absl::Status Carry::CarrySlice(const ShardSlice& slice, KeyKind kind,
     for (const WritebackBatch::LostRange& lost : moved.lost) {
       if (!status.ok()) break;
       status = MarkLost(core_, lost.range, lost.source);
+      has_published = true;
       if (status.ok()) core_.NoteLost(lost.range, lost.why);
     }
   }

@@ -4,8 +4,9 @@
 //
 // Carrying moves what still counts of the oldest dirty keys to the head of the
 // log, as dirty keys again, and dirty_tail behind them; the rest of them was
-// overwritten or discarded, and is now reclaim's. Only when a writer waits and
-// reclaim has nothing left to pass.
+// overwritten or discarded, and is now reclaim's, as is what was read on the way.
+// Only when reclaim has nothing left to pass, and a writer waits or most of what
+// will be passed is clean.
 //
 // The moved keys are durable before dirty_tail passes those that they stand for.
 // Power before that: the old keys count, and the new ones, if they survive, say
@@ -13,7 +14,8 @@
 //
 // When all of the log was carried and no writer found room the share is full of
 // data that counts: writers are answered ResourceExhausted, until a part of it was
-// discarded or the share has grown.
+// discarded or the share has grown. Pieces smaller than a block take a whole one
+// when they are carried, so an image written in such pieces is full earlier.
 
 #ifndef PCACHEFS_CORE_CARRY_H_
 #define PCACHEFS_CORE_CARRY_H_
@@ -56,11 +58,14 @@ class Carry {
   void RefuseWriters();
   // Takes "full" off the state when there is room again.
   void NoteRoom();
-  uint64_t Room();
+  // Nobody waits, but what was read long ago is to make room for what is read
+  // now.
+  bool IsCheap();
 
   absl::Status CarryFrom(const LogPosition& tail);
+  absl::Status CarryBatch(const LogPosition& tail, uint64_t max_bytes);
   absl::Status CarrySlice(const ShardSlice& slice, KeyKind kind,
-                          PieceSource source);
+                          PieceSource source, bool& has_published);
   absl::Status CopyPiece(ImageRange range, KeyKind kind, PieceSource source,
                          Moved& moved);
   bool Fail(const absl::Status& status);

@@ -54,6 +54,14 @@ absl::StatusOr<Allocation> DataAllocator::Allocate(uint32_t block_count,
   return allocation;
 }
 
+uint64_t DataAllocator::carry_rest() {
+  Cursor& cursor = *cursors_.back();
+  absl::MutexLock lock(&cursor.mutex);
+  if (!cursor.open) return 0;
+  return (space_.table().geometry().blocks_per_segment() - cursor.next_block) *
+         kBlockSize;
+}
+
 void DataAllocator::Abandon(const Allocation& allocation) {
   space_.DropReference(allocation.segment);
 }

@@ -46,6 +46,9 @@ class DataAllocator {
       uint32_t block_count,
       AllocationPurpose purpose = AllocationPurpose::kRequest);
 
+  // Bytes left in the segment that is open for what is carried.
+  uint64_t carry_rest();
+
   // Drops an allocation that no key names.
   void Abandon(const Allocation& allocation);
 

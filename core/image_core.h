@@ -187,6 +187,8 @@ class ImageCore {
 
   // Whether dirty data is in the cache that the backing device does not have.
   bool has_dirty_data() {
+    // There dirty_tail may stand before what is clean.
+    if (read_only_backing_) return dirty_bytes_ != 0;
     return log_.last_dirty() >= tails_.dirty_tail().sequence;
   }
 

@@ -30,7 +30,8 @@ absl::StatusOr<SegmentId> ImageSpace::TakePayload(AllocationPurpose purpose) {
 absl::StatusOr<SegmentId> ImageSpace::TakeLog(SequenceNumber first_sequence,
                                               bool for_marks) {
   const uint32_t share = share_;
-  if (!Count(for_marks ? share : share - std::min(share, 1u))) {
+  const uint32_t reserve = 1 + (is_carrying_ ? 0 : carry_reserve_);
+  if (!Count(for_marks ? share : share - std::min(share, reserve))) {
     return absl::ResourceExhaustedError("the image's share is used up");
   }
   absl::StatusOr<SegmentId> id =
@@ -48,6 +49,11 @@ void ImageSpace::DropReference(SegmentId id) {
 std::vector<SegmentId> ImageSpace::TakeUnreferenced() {
   absl::MutexLock lock(&mutex_);
   return std::exchange(unreferenced_, {});
+}
+
+bool ImageSpace::has_unreferenced() {
+  absl::MutexLock lock(&mutex_);
+  return !unreferenced_.empty();
 }
 
 size_t ImageSpace::freeable_count() {

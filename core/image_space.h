@@ -27,10 +27,11 @@ inline constexpr uint32_t kLogReserve = 2;
 // Two for the log in use and the next, one open for payload, and some that can
 // be written back while that one fills.
 inline constexpr uint32_t kMinShare = 6;
-// Of an image whose backing device takes no writes: payload of requests leaves so
-// much to what is carried to the head of the log (core/carry.h).
-inline constexpr uint32_t kCarryReserve = 2;
-inline constexpr uint32_t kMinShareToCarry = kMinShare + kCarryReserve + 2;
+// Of an image whose backing device takes no writes: requests, their keys included,
+// leave so much to what is carried to the head of the log (core/carry.h). One
+// would do; a death in the middle of carrying may leave the rest of one unused.
+inline constexpr uint32_t kCarryReserve = 3;
+inline constexpr uint32_t kMinShareToCarry = kMinShare + 2 * kCarryReserve;
 
 // For whom payload is allocated.
 enum class AllocationPurpose { kRequest, kCarry };
@@ -62,6 +63,8 @@ class ImageSpace {
   uint32_t used() const { return used_; }
   uint32_t share() const { return share_; }
   void set_share(uint32_t share) { share_ = share; }
+  // While keys are carried the log may use the reserve for it, too.
+  void set_carrying(bool carrying) { is_carrying_ = carrying; }
   // Segments that payload may still take, of requests and at all.
   uint32_t payload_left() const;
   uint32_t carry_left() const;
@@ -71,6 +74,8 @@ class ImageSpace {
   // only allocations in an open segment, which the cursor refers to, add any.
   void DropReference(SegmentId id);
   std::vector<SegmentId> TakeUnreferenced();
+  // Some wait for readers who are copying from them.
+  bool has_unreferenced();
   // Of those, how many nobody is copying from.
   size_t freeable_count();
   void ReturnUnreferenced(std::span<const SegmentId> ids);
@@ -87,6 +92,7 @@ class ImageSpace {
   const ImageId owner_;
   const ImageTag image_;
   const uint32_t carry_reserve_;
+  std::atomic<bool> is_carrying_{false};
   std::atomic<uint32_t> share_;
   std::atomic<uint32_t> used_{0};
   absl::Mutex mutex_;

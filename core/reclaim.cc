@@ -61,6 +61,10 @@ bool Reclaim::Wanted() {
     return false;
   }
   if (core_.write_path().has_waiting()) return true;
+  // Its reserve may leave less to requests than gc_percent.
+  if (core_.read_only_backing() && core_.space().payload_left() == 0) {
+    return true;
+  }
   const uint64_t used = core_.space().used();
   return used * 100 >= uint64_t{core_.space().share()} *
                            static_cast<uint64_t>(core_.settings().gc_percent());

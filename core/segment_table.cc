@@ -15,6 +15,9 @@ namespace pcachefs {
 
 namespace {
 
+// Stands for bytes that could not be read.
+constexpr std::byte kUnreadable{0xff};
+
 // Calls `visit(word, mask)` for each word of a bitmap that holds bits of the
 // range.
 template <typename Visit>
@@ -137,7 +140,7 @@ void SegmentTable::ReadTable(MediaOffset offset,
     const auto sector =
         table.subspan(at, std::min<size_t>(kSectorSize, table.size() - at));
     if (!device_.Read(offset + at, sector).ok()) {
-      std::fill(sector.begin(), sector.end(), std::byte{0xff});
+      std::fill(sector.begin(), sector.end(), kUnreadable);
     }
   }
 }
@@ -170,10 +173,19 @@ absl::Status SegmentTable::Load() {
     }
     segment.cursor_ = SlotCursor(choice->slot, choice->update_number);
     segment.generation_ = segment.record_.generation.value();
-    if (!std::equal(tables[0].begin() + offset + kRecordHeaderSize,
-                    tables[0].begin() + offset + kSegmentRecordSize,
-                    tables[1].begin() + offset + kRecordHeaderSize) ||
-        !choice->other.ok()) {
+    const auto in_use = std::span(tables[choice->slot])
+                            .subspan(offset, kSegmentRecordSize);
+    const auto other = std::span(tables[1 - choice->slot])
+                           .subspan(offset, kSegmentRecordSize);
+    // A slot that cannot be read is left alone: a store there may fail, after
+    // which the device counts as broken.
+    const bool is_readable =
+        std::any_of(other.begin(), other.end(),
+                    [](std::byte byte) { return byte != kUnreadable; });
+    if (is_readable &&
+        (!choice->other.ok() ||
+         !std::equal(in_use.begin() + kRecordHeaderSize, in_use.end(),
+                     other.begin() + kRecordHeaderSize))) {
       NoteUncopiedLocked(SegmentId(i));
     }
     if (segment.record_.use == SegmentUse::kFree) {

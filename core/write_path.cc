@@ -395,6 +395,26 @@ bool WritePath::RunWaiting() {
   return served;
 }
 
+void WritePath::RefuseWaiting(const absl::Status& status) {
+  std::deque<Attempt> waiting;
+  {
+    absl::MutexLock lock(&mutex_);
+    if (running_) return;
+    running_ = true;
+    waiting.swap(waiting_);
+  }
+  for (Attempt& attempt : waiting) {
+    if (attempt(absl::OkStatus())) {
+      ++served_;
+    } else {
+      attempt(status);
+    }
+    --waiting_count_;
+  }
+  absl::MutexLock lock(&mutex_);
+  running_ = false;
+}
+
 void WritePath::FailWaiting(const absl::Status& status) {
   std::deque<Attempt> failed;
   {

@@ -53,6 +53,10 @@ class WritePath {
   // was served.
   bool RunWaiting();
 
+  // Every waiter has his turn once more; who must wait on is answered with
+  // `status`.
+  void RefuseWaiting(const absl::Status& status);
+
   // No further waiting: every waiter is answered with `status`.
   void FailWaiting(const absl::Status& status);
 

@@ -84,12 +84,22 @@ absl::Status WritebackBatch::Collect(const LogPosition& from,
       has_provisional_keys_ |= cursor.key().kind == KeyKind::kProvisional;
       if (!IsDirty(cursor.key().kind)) continue;
       Add(cursor.key(), set->header().sequence);
-      if (HasPayload(cursor.key().kind)) bytes += cursor.key().range.length;
+      bytes += CostOf(cursor.key());
     }
     end_ = reader.position();
     ++set_count_;
   }
   return absl::OkStatus();
+}
+
+uint64_t WritebackBatch::CostOf(const Key& key) const {
+  if (cost_ == Cost::kPayload) {
+    return HasPayload(key.kind) ? key.range.length : 0;
+  }
+  // One set per stripe.
+  constexpr uint64_t kSetSize = 128;
+  return (HasPayload(key.kind) ? PayloadBlocks(key) * kBlockSize : 0) +
+         (key.range.length / kStripeSize + 1) * kSetSize;
 }
 
 void WritebackBatch::Add(const Key& key, SequenceNumber sequence) {

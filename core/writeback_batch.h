@@ -25,7 +25,12 @@ namespace pcachefs {
 // Not thread-safe: used by one Step after the other.
 class WritebackBatch {
  public:
-  explicit WritebackBatch(ImageCore& core) : core_(core) {}
+  // What counts towards the size of a batch: bytes of payload, or what carrying
+  // them takes, keys included.
+  enum class Cost { kPayload, kCarrying };
+
+  explicit WritebackBatch(ImageCore& core, Cost cost = Cost::kPayload)
+      : core_(core), cost_(cost) {}
 
   // Collects key sets from `from`, none beyond `limit`: up to `max_bytes` of
   // payload or a bound on the number of sets, at least one set. In strict order
@@ -88,11 +93,13 @@ class WritebackBatch {
                                             SequenceNumber limit,
                                             uint64_t max_bytes);
   void Add(const Key& key, SequenceNumber sequence);
+  uint64_t CostOf(const Key& key) const;
   void Cut(uint64_t begin, uint64_t end);
   absl::Status AppendPayload(ImageOffset offset, const Extent& extent,
                              std::vector<BackingRequest>& requests);
 
   ImageCore& core_;
+  const Cost cost_;
   LogPosition end_;
   uint64_t set_count_ = 0;
   uint64_t bytes_to_write_ = 0;

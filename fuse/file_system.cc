@@ -166,8 +166,11 @@ void FileSystem::ForImages(const std::string& name, ImageOperation operation,
   auto gathering = std::make_shared<Gathering>(images.size(), std::move(done));
   for (MountedImage* mounted : images) {
     const ImageUse image(mounted);
-    if (!image) {
-      gathering->End(absl::OkStatus());  // gone, with nothing left to do
+    // Gone, with nothing left to do; or one of many, where nobody asked for just
+    // this one to be drained.
+    if (!image || (name.empty() && operation == &CachedImage::Drain &&
+                   image->status().read_only_backing)) {
+      gathering->End(absl::OkStatus());
       continue;
     }
     ((*image).*operation)([gathering](absl::Status status) {

@@ -173,6 +173,9 @@ void ImageManager::Detach(const std::string& name, DetachKind kind, bool drain,
         "keeps them in the cache for the next attach")));
   }
   if (!image || image->read_only()) return finish(absl::OkStatus());
+  if (image->status().read_only_backing && dirty_bytes == 0) {
+    return finish(absl::OkStatus());
+  }
   // Without dirty data that ends at once: it moves dirty_tail over what is
   // clean anyway.
   image->Drain(std::move(finish));

@@ -131,6 +131,13 @@ absl::Status AttachImages(const Settings& settings, Cache& cache,
     const ImageSpec image = named != wanted.end()
                                 ? *named
                                 : ImageSpec{record.name, record.backing_spec};
+    if (named != wanted.end() && settings.read_only_backing &&
+        !record.read_only_backing) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          "image ", record.name, ": --read_only_backing: the cache knows it as "
+          "one whose backing device is written to; start without, or detach it "
+          "first"));
+    }
     const bool may_miss = settings.skip_missing && named == wanted.end();
     if (named != wanted.end()) wanted.erase(named);
     const absl::Status attached =

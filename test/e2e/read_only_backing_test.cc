@@ -128,6 +128,10 @@ TEST_F(ReadOnlyBackingTest, WritebackElsewhereTakesACopy) {
                                    HasSubstr("--force"))));
 
   EXPECT_THAT(RunCommand({PcachectlPath(), "writeback", served_.cache(),
+                          "disk", "--force"}),
+              RefusesWith(1, HasSubstr("other images may stand")));
+
+  EXPECT_THAT(RunCommand({PcachectlPath(), "writeback", served_.cache(),
                           "disk", copy, "--force"}),
               Succeeds());
 

@@ -98,8 +98,8 @@ absl::StatusOr<uint64_t> WriteBack(Cache& cache, const ImageRecord& record,
   if (record.read_only_backing && !replace) {
     return absl::FailedPreconditionError(absl::StrCat(
         "image ", record.name, ": its backing device is read-only: what was "
-        "written stays in the cache; to write it to ", spec, ", which is the "
-        "image's own from then on: --force"));
+        "written stays in the cache; to write it to a copy of the device, which "
+        "takes its place from then on: name the copy, and --force"));
   }
   ASSIGN_OR_RETURN(CachedImage* const image,
                    Attach(cache, record, spec, replace));
