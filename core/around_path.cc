@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/mutation.h"
 #include "core/shard.h"
 #include "core/write_path.h"
 #include "meta/status_macros.h"
@@ -148,7 +149,8 @@ class AroundPath::Operation : public std::enable_shared_from_this<Operation> {
       }
     }
     // Also if the forget of an earlier change is not durable yet.
-    needs_barrier_ = path_.last_forget_ > core_.log().durable().value();
+    needs_barrier_ = path_.last_forget_ > core_.log().durable().value() &&
+                     !Planted(Mutation::kForgetWithoutBarrier);
     ForEachSlice(change_.range, [&](const ShardSlice& slice)
                                     ABSL_NO_THREAD_SAFETY_ANALYSIS {
       Shard& shard = core_.shards()[slice.shard];

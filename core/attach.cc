@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/cache_core.h"
+#include "core/mutation.h"
 #include "core/replay.h"
 #include "core/writeback.h"
 #include "glog/logging.h"
@@ -190,7 +191,9 @@ absl::Status CacheCore::StoreNewImage(ImageId id, const ImageRecord& record) {
     RETURN_IF_ERROR(FreeSegmentsOf(id, record.uuid.tag()));
     return stored;
   }
-  RETURN_IF_ERROR(barrier_.Persist());
+  if (!Planted(Mutation::kRecordBeforeLog)) {
+    RETURN_IF_ERROR(barrier_.Persist());
+  }
   KnownImage known = {.record = record};
   if (const auto it = vacant_.find(id); it != vacant_.end()) {
     known.cursor = it->second;
@@ -239,7 +242,8 @@ absl::StatusOr<std::unique_ptr<ImageCore>> CacheCore::Replay(
   known.record.state = ImageState::kAttached;
   known.record.backing_spec = backing->spec();
   known.record.incarnation = Incarnation(
-      std::max(known.record.incarnation, end.incarnation).value() + 1);
+      std::max(known.record.incarnation, end.incarnation).value() +
+      (Planted(Mutation::kOldIncarnation) ? 0 : 1));
   RETURN_IF_ERROR(StoreSlot(device_, barrier_, RecordSlots(id), known.cursor,
                             known.record));
   SetKnown(id, known);
@@ -270,7 +274,7 @@ absl::StatusOr<std::unique_ptr<ImageCore>> CacheCore::Replay(
   }
   // A start begins an epoch: what readers find now is what a plain disk would
   // have on its platter, so nothing later may reach the backing device first.
-  core->log().EndEpoch();
+  if (!Planted(Mutation::kStartEndsNoEpoch)) core->log().EndEpoch();
   // What the backing device holds of these epochs is not known to be in order.
   if (known.record.order != WritebackOrder::kStrict ||
       known.record.mixed_epochs) {

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "core/mutation.h"
+
 namespace pcachefs {
 
 absl::Status Barrier::Persist() {
@@ -22,7 +24,7 @@ absl::Status Barrier::Persist() {
     absl::Status persisted = device_.Persist();
     mutex_.Lock();
     running_ = false;
-    if (persisted.ok()) {
+    if (persisted.ok() || Planted(Mutation::kPersistErrorForgotten)) {
       completed_ = started_;
     } else {
       FailLocked(std::move(persisted));

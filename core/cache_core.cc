@@ -9,6 +9,7 @@
 #include "core/around_path.h"
 #include "core/carry.h"
 #include "core/mode_switch.h"
+#include "core/mutation.h"
 #include "core/reclaim.h"
 #include "core/replay.h"
 #include "core/write_path.h"
@@ -136,7 +137,9 @@ absl::Status CacheCore::Load() {
   RETURN_IF_ERROR(CheckOwners(known, table_));
   // What was found may still be in the page cache only; stores that follow
   // count on it.
-  RETURN_IF_ERROR(barrier_.Persist());
+  if (!Planted(Mutation::kStartTrustsPageCache)) {
+    RETURN_IF_ERROR(barrier_.Persist());
+  }
   RETURN_IF_ERROR(table_.FreeOrphans([&known](ImageId id, ImageTag tag) {
     const auto it = known.find(id);
     return it != known.end() && it->second.record.uuid.tag() == tag;

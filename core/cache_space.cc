@@ -13,6 +13,7 @@
 #include "core/cache_core.h"
 #include "core/image_core.h"
 #include "core/image_space.h"
+#include "core/mutation.h"
 #include "glog/logging.h"
 #include "meta/status_macros.h"
 #include "meta/units.h"
@@ -221,7 +222,9 @@ absl::StatusOr<uint32_t> CacheCore::GrowToDevice() {
   ASSIGN_OR_RETURN(const Geometry grown, geometry().Grown(device_.size()));
   if (grown.segment_count() == old_count) return 0;
   RETURN_IF_ERROR(table_.StoreNewRecords(grown));
-  RETURN_IF_ERROR(barrier_.Persist());
+  if (!Planted(Mutation::kSuperblockBeforeSegments)) {
+    RETURN_IF_ERROR(barrier_.Persist());
+  }
   // Both slots: one alone would be a single copy for ever. Once the first one
   // may be there, nothing but growing on is right.
   superblock_.geometry = grown.stored();

@@ -14,6 +14,7 @@
 #include "absl/synchronization/notification.h"
 #include "core/image_core.h"
 #include "core/cache_core.h"
+#include "core/mutation.h"
 #include "core/writeback.h"
 #include "meta/status_macros.h"
 
@@ -99,6 +100,9 @@ void CacheCore::SettleBarrier() {
 
 absl::Status CacheCore::Remove(ImageId id) {
   KnownImage known = GetKnown(id);
+  if (Planted(Mutation::kSegmentsBeforeRecord)) {
+    RETURN_IF_ERROR(FreeSegmentsOf(id, known.record.uuid.tag()));
+  }
   const ImageRecord nobody;
   for (int copy = 0; copy < 2; ++copy) {
     RETURN_IF_ERROR(StoreSlot(device_, barrier_, RecordSlots(id), known.cursor,

@@ -7,6 +7,7 @@
 #include "core/around_path.h"
 #include "core/carry.h"
 #include "core/mode_switch.h"
+#include "core/mutation.h"
 #include "core/read_path.h"
 #include "core/reclaim.h"
 #include "core/write_path.h"
@@ -110,10 +111,18 @@ void ImageCore::Commit(bool end_epoch,
     return;
   }
   counters_.Add(Counter::kCommits);
+  if (end_epoch && Planted(Mutation::kFlushWithoutBarrier)) {
+    done(absl::OkStatus());
+    return;
+  }
   const SequenceNumber covered = log_.last();
+  if (Planted(Mutation::kCommitClaimsEarly)) log_.MarkDurable(covered);
   barrier().PersistAsync(
       [this, covered, done = std::move(done)](absl::Status status) mutable {
         if (status.ok()) log_.MarkDurable(covered);
+        if (Planted(Mutation::kFlushIgnoresPersistError)) {
+          status = absl::OkStatus();
+        }
         done(std::move(status));
       });
 }
@@ -220,7 +229,7 @@ bool ImageCore::SizeStep() {
   }
   const uint64_t before = size();
   const bool grows = status.ok() && grown > before;
-  if (grows) {
+  if (grows && !Planted(Mutation::kSizeBeforeRecord)) {
     status = ChangeRecord([grown](ImageRecord& record) {
       record.size = grown;
       record.backing.size = grown;

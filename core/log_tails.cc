@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/mutation.h"
 #include "glog/logging.h"
 #include "meta/status_macros.h"
 
@@ -19,6 +20,10 @@ LogPosition TailKeeper::dirty_tail() {
 
 absl::Status TailKeeper::StoreDirtyTail(const LogPosition& position) {
   absl::MutexLock lock(&mutex_);
+  if (Planted(Mutation::kKeyTailPassesDirtyTail) &&
+      tails_.dirty_tail.sequence > position.sequence) {
+    return StoreLocked();
+  }
   CHECK(tails_.dirty_tail.sequence <= position.sequence);  // C4
   tails_.dirty_tail = position;
   return StoreLocked();
@@ -51,6 +56,10 @@ void TailKeeper::VoidProvisional(SequenceNumber end) {
 absl::Status TailKeeper::AdvanceKeyTail(const LogPosition& position,
                                         Incarnation incarnation) {
   absl::MutexLock lock(&mutex_);
+  if (Planted(Mutation::kKeyTailPassesDirtyTail) &&
+      tails_.dirty_tail.sequence < position.sequence) {
+    tails_.dirty_tail = shown_dirty_tail_ = position;
+  }
   CHECK(tails_.key_tail.sequence <= position.sequence);
   CHECK(position.sequence <= shown_dirty_tail_.sequence);  // C4
   tails_.key_tail = position;

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/around_path.h"
+#include "core/mutation.h"
 #include "core/writeback.h"
 #include "glog/logging.h"
 
@@ -39,7 +40,8 @@ void ModeSwitch::Start(CacheMode mode, Done done) {
       begun = true;
       if (phase_ != Phase::kIdle) {
         // The flush at the start of service is what a switch would do too.
-      } else if (GoesAround(mode) == GoesAround(old_mode)) {
+      } else if (GoesAround(mode) == GoesAround(old_mode) ||
+                 Planted(Mutation::kSwitchWithoutDrain)) {
         EnterLocked(Phase::kStoring);
       } else {
         EnterLocked(GoesAround(mode) ? Phase::kDraining : Phase::kClosing);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/mutation.h"
 #include "meta/status_macros.h"
 #include "meta/units.h"
 
@@ -30,6 +31,12 @@ void InsertLocked(ImageCore& core, const Key& key, SequenceNumber sequence)
                               ABSL_NO_THREAD_SAFETY_ANALYSIS {
     Shard& shard = core.shards()[slice.shard];
     shard.KillFills(slice.range());
+    if (Planted(Mutation::kIndexKeepsOlder) && key.kind != KeyKind::kForget) {
+      bool anything = false;
+      shard.index.Visit(slice.start, slice.length,
+                        [&](const KeyIndex::Piece&) { anything = true; });
+      if (anything) return;
+    }
     if (key.kind == KeyKind::kForget) {
       shard.index.Remove(slice.start, slice.length);
     } else {
@@ -116,7 +123,8 @@ absl::Status PublishKeys(ImageCore& core, ImageRange range,
   {
     ShardLocks locks(core.shards(), range);
     for (const auto& placeholder : placeholders) {
-      if (placeholder->overwritten) {
+      if (placeholder->overwritten &&
+          !Planted(Mutation::kFillBeatsOverwrite)) {
         status = absl::AbortedError("overwritten in the meantime");
       }
     }

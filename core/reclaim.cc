@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/log_reader.h"
+#include "core/mutation.h"
 #include "core/publish.h"
 #include "core/write_path.h"
 #include "glog/logging.h"
@@ -26,8 +27,15 @@ bool Reclaim::Step() {
   absl::Status status = PassKeySets();
   const bool moved = core_.tails().key_tail().sequence != before.sequence;
   // What was passed before a failure can be freed all the same.
+  if (Planted(Mutation::kFreeLogSegmentAtOnce)) {
+    left_log_segments_.insert(left_log_segments_.end(),
+                              newly_left_log_segments_.begin(),
+                              newly_left_log_segments_.end());
+    newly_left_log_segments_.clear();
+  }
   absl::StatusOr<std::vector<SegmentId>> freed = StoreFreed();
-  if (freed.ok() && (moved || !freed->empty())) {
+  if (freed.ok() && (moved || !freed->empty()) &&
+      !Planted(Mutation::kReuseBeforeBarrier)) {
     status.Update(core_.tails().Persist());
   }
   status.Update(freed.status());
@@ -60,7 +68,10 @@ bool Reclaim::Wanted() {
       left_log_segments_.empty() && core_.space().freeable_count() == 0) {
     return false;
   }
-  if (core_.write_path().has_waiting()) return true;
+  if (core_.write_path().has_waiting() &&
+      !Planted(Mutation::kReclaimIgnoresWriters)) {
+    return true;
+  }
   // Its reserve may leave less to requests than gc_percent.
   if (core_.read_only_backing() && core_.space().payload_left() == 0) {
     return true;
@@ -71,7 +82,10 @@ bool Reclaim::Wanted() {
 }
 
 absl::Status Reclaim::PassKeySets() {
-  const LogPosition dirty_tail = core_.tails().dirty_tail();
+  LogPosition dirty_tail = core_.tails().dirty_tail();
+  if (Planted(Mutation::kKeyTailPassesDirtyTail)) {
+    dirty_tail = core_.log().head();
+  }
   LogPosition position = core_.tails().key_tail();
   if (position.sequence >= dirty_tail.sequence) return absl::OkStatus();
   // A thirty-second of the share in one round, at least one segment. Those that
@@ -147,7 +161,9 @@ void Reclaim::PassKey(const Key& key, SequenceNumber sequence) {
   }
   if (HasPayload(key.kind) &&
       core_.table().segment(key.position.segment).generation() !=
-          key.generation) {
+          key.generation &&
+      !(Planted(Mutation::kReclaimIgnoresGenerations) &&
+        core_.table().segment(key.position.segment).references() > 0)) {
     return;  // of an old life (C7)
   }
   const PieceSource source =
@@ -179,7 +195,8 @@ absl::StatusOr<std::vector<SegmentId>> Reclaim::StoreFreed() {
   std::vector<SegmentId> freed;
   std::vector<SegmentId> pinned;
   for (const SegmentId id : core_.space().TakeUnreferenced()) {
-    if (core_.table().segment(id).pinned()) {
+    if (core_.table().segment(id).pinned() &&
+        !Planted(Mutation::kReclaimIgnoresReaders)) {
       pinned.push_back(id);  // a reader is copying: next round
     } else {
       freed.push_back(id);

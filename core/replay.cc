@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/log_reader.h"
+#include "core/mutation.h"
 #include "core/publish.h"
 #include "meta/crc32c.h"
 #include "meta/status_macros.h"
@@ -39,7 +40,9 @@ class EndFinder {
     RETURN_IF_ERROR(CheckTail(tails_.dirty_tail, "dirty_tail"));
     RETURN_IF_ERROR(Walk());
     RETURN_IF_ERROR(TellDamageFromEnd());
-    RETURN_IF_ERROR(CheckUncoveredPayload());
+    if (!Planted(Mutation::kReplayTrustsPayload)) {
+      RETURN_IF_ERROR(CheckUncoveredPayload());
+    }
     if (end_.head.sequence < tails_.dirty_tail.sequence) {
       return Damaged(record_, end_.head,
                      absl::StrCat("dirty_tail is at key set ",
@@ -248,7 +251,7 @@ class Applier {
       }
       log_segments_.insert(reader.position().segment.value());
     }
-    if (void_new_) core_.tails().VoidProvisional(end);
+    if (void_new_ && !Planted(Mutation::kProvisionalNeverVoid)) core_.tails().VoidProvisional(end);
     AdoptSegments();
     return absl::OkStatus();
   }
@@ -265,12 +268,16 @@ class Applier {
         // Reclaim had passed it, so the backing device has the range; what
         // older keys say of it is older still.
         ++found_.stale_keys;
+        if (Planted(Mutation::kStaleKeyLeavesOlderKeys)) {
+          return absl::OkStatus();
+        }
         Insert(key, sequence, /*remove=*/true);
         return absl::OkStatus();
       }
     }
     bool remove = key.kind == KeyKind::kForget;
     if (key.kind == KeyKind::kProvisional &&
+        !Planted(Mutation::kProvisionalAtOnce) &&
         !core_.tails().ProvisionalCounts(sequence)) {
       remove = true;
       // dirty_tail will pass it, and it must not count then.
@@ -296,7 +303,10 @@ class Applier {
     const Key& key = cursor.key();
     const SegmentId id = key.position.segment;
     Segment& segment = core_.table().segment(id);
-    if (key.generation < segment.generation()) return false;
+    if (key.generation < segment.generation() &&
+        !Planted(Mutation::kReplayIgnoresGenerations)) {
+      return false;
+    }
     const SegmentRecord record = core_.table().record(id);
     if (key.generation != record.generation ||
         record.use != SegmentUse::kPayload || record.image != core_.tag()) {

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/mutation.h"
 #include "meta/slot_pair.h"
 #include "meta/status_macros.h"
 #include "meta/units.h"
@@ -236,8 +237,11 @@ absl::StatusOr<SegmentId> SegmentTable::Allocate(
 
 absl::Status SegmentTable::StoreFreed(SegmentId id) {
   absl::MutexLock lock(&mutex_);
-  absl::Status stored = StoreLocked(
-      id, {.generation = Generation(segment(id).generation().value() + 1)});
+  const uint32_t next_life =
+      Planted(Mutation::kReuseInSameLife) ? 0 : 1;
+  absl::Status stored =
+      StoreLocked(id, {.generation = Generation(
+                           segment(id).generation().value() + next_life)});
   if (!stored.ok()) barrier_.Poison(stored);
   return stored;
 }
@@ -245,9 +249,11 @@ absl::Status SegmentTable::StoreFreed(SegmentId id) {
 void SegmentTable::Release(std::span<const SegmentId> ids) {
   absl::MutexLock lock(&mutex_);
   for (const SegmentId id : ids) {
-    segment(id).checksums_.reset();
-    segment(id).dirty_.reset();
-    segment(id).marks_.reset();
+    if (!Planted(Mutation::kReclaimIgnoresReaders)) {
+      segment(id).checksums_.reset();
+      segment(id).dirty_.reset();
+      segment(id).marks_.reset();
+    }
     free_.push_back(id);
   }
 }

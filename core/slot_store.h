@@ -18,6 +18,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/barrier.h"
+#include "core/mutation.h"
 #include "iobackend/cache_device.h"
 #include "meta/slot_pair.h"
 #include "meta/status_macros.h"
@@ -39,6 +40,7 @@ class SlotCursor {
   }
   // The slot and number of the next store.
   int NextSlot(Barrier& barrier) const {
+    if (Planted(Mutation::kStoreOverNewestSlot)) return slot_;
     return durable(barrier) ? 1 - slot_ : slot_;
   }
   uint64_t next_update_number() const { return update_number_ + 1; }

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/around_path.h"
+#include "core/mutation.h"
 #include "core/publish.h"
 #include "core/write_path.h"
 #include "glog/logging.h"
@@ -48,13 +49,14 @@ bool Writeback::Step() {
     absl::MutexLock lock(&mutex_);
     status = std::exchange(batch_status_, absl::OkStatus());
   }
-  if (!status.ok()) {
+  if (!status.ok() && !Planted(Mutation::kDirtyTailDespiteError)) {
     core_.counters().Add(Counter::kBackingWriteErrors);
     if (GoesAround(core_.settings().mode())) {
       core_.around_path().NoteFlushFailed();
     }
     Fail(status);
-  } else if (phase_ == Phase::kWritten) {
+  } else if (phase_ == Phase::kWritten &&
+             !Planted(Mutation::kDirtyTailBeforeFlush)) {
     SubmitFlush();
   } else {
     FinishBatch();
@@ -247,7 +249,10 @@ bool Writeback::FinishBatch() {
   }
   if (!batch_->lost().empty()) {
     // No crash may keep the new dirty_tail and not the marks.
-    const absl::Status persisted = core_.barrier().Persist();
+    const absl::Status persisted =
+        Planted(Mutation::kLostMarksWithoutBarrier)
+            ? absl::OkStatus()
+            : core_.barrier().Persist();
     if (!persisted.ok()) {
       Fail(persisted);
       return true;
@@ -261,7 +266,8 @@ bool Writeback::FinishBatch() {
   // The next epoch may only be touched, and segments only be freed, when no
   // crash can bring this epoch back. If nothing was dirty there is nothing to
   // bring back.
-  if (status.ok() && wrote) {
+  if (status.ok() && wrote &&
+      !Planted(Mutation::kNextEpochBeforeDirtyTail)) {
     status = core_.tails().Persist();
     if (status.ok()) core_.log().MarkDurable(covered);
   }

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/mutation.h"
 #include "core/publish.h"
 #include "meta/status_macros.h"
 #include "meta/units.h"
@@ -76,7 +77,10 @@ absl::Status WritebackBatch::Collect(const LogPosition& from,
     if (!set.ok()) return LogError(end_, set.status());
     if (set->header().begins_epoch && !keys_.empty()) {
       // The user's flush is a boundary that the backing device must not blur.
-      if (order == WritebackOrder::kStrict) break;
+      if (order == WritebackOrder::kStrict &&
+          !Planted(Mutation::kMixedEpochs)) {
+        break;
+      }
       spans_epochs_ = true;
     }
     KeySetView::Cursor cursor(*set);
@@ -110,6 +114,7 @@ void WritebackBatch::Add(const Key& key, SequenceNumber sequence) {
     return;
   }
   keys_.push_back({key, sequence});
+  if (Planted(Mutation::kOldestWinsInBatch) && Holds(key.range)) return;
   Cut(key.range.offset.value(), key.range.end().value());
   extents_.emplace(
       key.range.offset.value(),
@@ -117,6 +122,13 @@ void WritebackBatch::Add(const Key& key, SequenceNumber sequence) {
              .kind = key.kind,
              .source = SourceOf(core_.payload(), key, sequence,
                                 key.range.offset)});
+}
+
+bool WritebackBatch::Holds(ImageRange range) const {
+  const auto it = extents_.lower_bound(range.end().value());
+  return it != extents_.begin() &&
+         std::prev(it)->first + std::prev(it)->second.length >
+             range.offset.value();
 }
 
 void WritebackBatch::Cut(uint64_t begin, uint64_t end) {

@@ -95,6 +95,7 @@ class WritebackBatch {
   void Add(const Key& key, SequenceNumber sequence);
   uint64_t CostOf(const Key& key) const;
   void Cut(uint64_t begin, uint64_t end);
+  bool Holds(ImageRange range) const;  // anything of it
   absl::Status AppendPayload(ImageOffset offset, const Extent& extent,
                              std::vector<BackingRequest>& requests);
 

@@ -10,9 +10,9 @@
 namespace pcachefs {
 
 FakeBackingDevice::FakeBackingDevice(FakeDisk& disk, const Options& options)
-    : disk_(disk), options_(options) {
+    : disk_(disk), options_(options), size_(disk.size()) {
   identity_.kind = BackingKind::kFile;
-  identity_.size = disk.size();
+  identity_.size = size_;
   identity_.text = options.identity;
 }
 
@@ -20,6 +20,11 @@ FakeBackingDevice::~FakeBackingDevice() {
   disk_.set_hanging(false);
   while (disk_.Step()) {
   }
+}
+
+absl::Status FakeBackingDevice::Refresh() {
+  size_ = disk_.size();
+  return absl::OkStatus();
 }
 
 void FakeBackingDevice::Submit(std::vector<BackingRequest> requests,

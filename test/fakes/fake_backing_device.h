@@ -3,6 +3,7 @@
 #ifndef PCACHEFS_TEST_FAKES_FAKE_BACKING_DEVICE_H_
 #define PCACHEFS_TEST_FAKES_FAKE_BACKING_DEVICE_H_
 
+#include <atomic>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -28,7 +29,7 @@ class FakeBackingDevice : public BackingDevice {
   // Ends what is in flight, as closing a real one does.
   ~FakeBackingDevice() override;
 
-  uint64_t size() const override { return identity_.size; }
+  uint64_t size() const override { return size_; }
   const BackingIdentity& identity() const override { return identity_; }
   const std::string& spec() const override { return spec_; }
   bool is_read_only() const override { return options_.is_read_only; }
@@ -37,12 +38,13 @@ class FakeBackingDevice : public BackingDevice {
               Submission submission) override;
   absl::StatusOr<Extent> FindExtent(uint64_t offset) override;
   uint64_t allocated_bytes() override;
-  absl::Status Refresh() override { return absl::OkStatus(); }
+  absl::Status Refresh() override;
 
  private:
   FakeDisk& disk_;
   const Options options_;
   BackingIdentity identity_;
+  std::atomic<uint64_t> size_;
   const std::string spec_ = "/simulated/disk";
 };
 

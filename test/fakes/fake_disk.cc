@@ -59,7 +59,8 @@ void Scatter(std::span<const std::byte> bytes, const BackingRequest& request) {
 FakeDisk::FakeDisk(const Options& options)
     : options_(options),
       media_(options.size, kSectorSize),
-      random_(options.seed) {
+      random_(options.seed),
+      size_(options.first_size == 0 ? options.size : options.first_size) {
   ABSL_HARDENING_ASSERT(options.size % kSectorSize == 0);
 }
 
@@ -107,7 +108,7 @@ FakeDisk::Pending FakeDisk::AdmitLocked(BackingRequest request) {
   pending.journal_end = media_.journal_end();
   if (request.operation == Operation::kWrite) pending.sent = Gather(request);
   if (request.operation == Operation::kRead &&
-      request.offset + request.length <= options_.size) {
+      request.offset + request.length <= size_) {
     pending.early.resize(request.length);
     media_.visible().Read(request.offset, pending.early);
   }
@@ -191,10 +192,9 @@ absl::Status FakeDisk::StartLocked(const BackingRequest& request) {
   if (stopped_) {
     return absl::UnavailableError(Describe(request) + "the device is off");
   }
-  if (request.offset > options_.size ||
-      request.length > options_.size - request.offset) {
+  if (request.offset > size_ || request.length > size_ - request.offset) {
     return absl::OutOfRangeError(
-        absl::StrCat(Describe(request), "beyond ", options_.size));
+        absl::StrCat(Describe(request), "beyond ", size_));
   }
   if (faults_.ShouldFail(KindOf(request.operation), request.offset,
                          request.length)) {
@@ -336,6 +336,7 @@ std::unique_ptr<FakeDisk> FakeDisk::Fork() const {
   absl::MutexLock fork_lock(&fork->mutex_);
   fork->media_ = media_;
   fork->random_ = random_;
+  fork->size_ = size_;
   CopyWritesLocked(orphans_, fork->orphans_);
   // Once stopped, orphans_ has what was in flight then, and the rest is void.
   if (!stopped_) CopyWritesLocked(pending_, fork->orphans_);
@@ -377,6 +378,21 @@ void FakeDisk::set_full(bool full) {
 void FakeDisk::Fill(uint64_t offset, std::span<const std::byte> bytes) {
   absl::MutexLock lock(&mutex_);
   media_.Write(offset, bytes);
+  media_.Persist();
+}
+
+uint64_t FakeDisk::size() const {
+  absl::MutexLock lock(&mutex_);
+  return size_;
+}
+
+void FakeDisk::Grow() {
+  absl::MutexLock lock(&mutex_);
+  size_ = options_.size;
+}
+
+void FakeDisk::Sync() {
+  absl::MutexLock lock(&mutex_);
   media_.Persist();
 }
 

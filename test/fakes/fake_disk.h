@@ -50,7 +50,8 @@ class FakeDisk {
   static constexpr uint32_t kFlush = 4;
 
   struct Options {
-    uint64_t size = 0;  // bytes
+    uint64_t size = 0;        // bytes
+    uint64_t first_size = 0;  // until Grow; 0: `size` from the start
     uint32_t block_size = 4096;
     bool is_read_only = false;
     // Direct requests complete within Submit, queued ones in Step().
@@ -111,7 +112,12 @@ class FakeDisk {
   // The content before anybody used it; durable.
   void Fill(uint64_t offset, std::span<const std::byte> bytes);
 
-  uint64_t size() const { return options_.size; }
+  // What it says of itself; its handles follow in Refresh.
+  uint64_t size() const;
+  // It has its whole size from now on.
+  void Grow();
+  // Somebody else has flushed it.
+  void Sync();
   uint64_t changes() const;  // completed writes and flushes
   FakeMedia media() const;   // a copy
   std::vector<std::string> mistakes() const;
@@ -160,6 +166,7 @@ class FakeDisk {
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
   bool hanging_ ABSL_GUARDED_BY(mutex_) = false;
   bool full_ ABSL_GUARDED_BY(mutex_) = false;
+  uint64_t size_ ABSL_GUARDED_BY(mutex_);
   uint64_t changes_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t stop_at_ ABSL_GUARDED_BY(mutex_) = FaultInjector::kForever;
   std::vector<std::string> mistakes_ ABSL_GUARDED_BY(mutex_);

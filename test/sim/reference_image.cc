@@ -65,6 +65,20 @@ ReferenceImage::Sector ReferenceImage::Content(uint64_t sector,
   return content;
 }
 
+bool ReferenceImage::Is(uint64_t sector, const Version& version,
+                        std::span<const std::byte> bytes) const {
+  if (version.mixed != nullptr) return Equal(*version.mixed, bytes);
+  const bool is_zero = writes_[version.write].kind == Kind::kZeroes;
+  const uint64_t first =
+      uint64_t{version.write} << 40 | sector * (kSectorSize / 8);
+  for (uint64_t i = 0; i < kSectorSize / 8; ++i) {
+    uint64_t word;
+    std::memcpy(&word, bytes.data() + i * 8, 8);
+    if (word != (is_zero ? 0 : (first + i) * kScramble)) return false;
+  }
+  return true;
+}
+
 bool ReferenceImage::Certainly(const History& history, size_t later,
                                size_t earlier) const {
   if (history.versions[later].won && later > earlier) return true;
@@ -116,6 +130,7 @@ bool ReferenceImage::CanWrite(ImageRange range) const {
   for (uint64_t edge : {range.offset.value(), range.end().value()}) {
     if (edge % kSectorSize == 0) continue;
     const auto history = histories_.find(edge / kSectorSize);
+    if (MayBeLost(edge / kSectorSize, now_ + 1)) return false;
     if (history != histories_.end() &&
         Candidates(history->second, now_ + 1).size() != 1) {
       return false;

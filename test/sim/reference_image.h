@@ -23,6 +23,11 @@
 //   (F ended) < (present began). A survived power cut and a clean stop count as
 //   flushes, since whoever reads afterwards takes what he sees as durable.
 //
+// Damage: bytes of the range rotted where the only copy was (dirty data on the
+// cache device). From then on its sectors may be unreadable, until they are
+// overwritten; what can be read is judged as ever. The backing device may lack
+// such a write for good, so its order is not judged there.
+//
 // Discard and zero are writes of zeroes. A failed write may have happened or
 // not, until it is overwritten. Equal content of several versions (zeroes) is
 // any of them.
@@ -81,6 +86,13 @@ class ReferenceImage {
   absl::Status EndRead(uint64_t begun, ImageRange range,
                        std::span<const std::byte> bytes);
 
+  void Damage(ImageRange range);
+  // Whether a read that began then may say that the sector is lost.
+  bool MayBeLost(uint64_t sector, uint64_t begun) const;
+  // The same for a judgement after a restart, and that it was so; the coming
+  // judgement leaves the sector out.
+  bool NoteLost(uint64_t sector, bool power_was_cut);
+
   // Judge the whole image after a restart, and take it as it is from then on.
   // Requests that were in flight are over. DataLoss with what is wrong; the
   // object must not be used any more then.
@@ -116,6 +128,8 @@ class ReferenceImage {
   };
   struct History {
     std::vector<Version> versions;  // as they began, unless seen otherwise
+    uint64_t damaged = kNever;      // when, the last time
+    bool is_lost = false;           // in the coming judgement
   };
   struct Flush {
     uint64_t begun = 0;
@@ -132,6 +146,9 @@ class ReferenceImage {
 
   static bool Equal(std::span<const std::byte> a, std::span<const std::byte> b);
   Sector Content(uint64_t sector, const Version& version) const;
+  // Whether a whole sector is this one.
+  bool Is(uint64_t sector, const Version& version,
+          std::span<const std::byte> bytes) const;
   bool Certainly(const History& history, size_t later, size_t earlier) const;
   // When the first acknowledged version ended that certainly replaced this one.
   uint64_t ReplacedAt(const History& history, size_t version) const;
@@ -139,6 +156,7 @@ class ReferenceImage {
   absl::Status ReadSector(uint64_t begun, uint64_t offset,
                           std::span<const std::byte> bytes);
   void EndAllInFlight();
+  void EndJudgement();
   // As reads that began at `begun`; what is there is taken.
   absl::Status JudgeSectors(Reader image, uint64_t begun, const char* what);
   // Adopts `observed` as what the sector contains.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 #include <string>
 #include <utility>
 #include <vector>
@@ -46,9 +47,11 @@ absl::Status ReferenceImage::ForEachWritten(
       const std::span<const std::byte> bytes =
           std::span(chunk).subspan(at, kSectorSize);
       if (next != histories_.end() && next->first == sector) {
-        RETURN_IF_ERROR(action(sector, next->second, bytes));
+        if (!next->second.is_lost) {
+          RETURN_IF_ERROR(action(sector, next->second, bytes));
+        }
         ++next;
-      } else if (!Equal(Content(sector, {}), bytes)) {
+      } else if (!Is(sector, {}, bytes)) {
         return NoVersion(sector * kSectorSize, bytes, "never written");
       }
     }
@@ -66,7 +69,7 @@ absl::StatusOr<std::vector<ReferenceImage::Match>> ReferenceImage::MatchAll(
         Match match = {.sector = sector};
         IntervalSet allowed_here;
         for (size_t i = history.versions.size(); i-- > 0;) {
-          if (!Equal(Content(sector, history.versions[i]), bytes)) {
+          if (!Is(sector, history.versions[i], bytes)) {
             continue;
           }
           match.versions.push_back(i);
@@ -106,6 +109,7 @@ absl::Status ReferenceImage::JudgePowerCut(Reader image) {
       }
     }
   }
+  EndJudgement();
   EndCleanStop();
   return absl::OkStatus();
 }
@@ -117,7 +121,7 @@ absl::Status ReferenceImage::JudgeSectors(Reader image, uint64_t begun,
       ForEachWritten(image, [&](uint64_t sector, const History& history,
                                 std::span<const std::byte> bytes) {
         for (size_t i : Candidates(history, begun)) {
-          if (Equal(Content(sector, history.versions[i]), bytes)) {
+          if (Is(sector, history.versions[i], bytes)) {
             observed.emplace_back(sector, i);
             return absl::OkStatus();
           }
@@ -125,6 +129,7 @@ absl::Status ReferenceImage::JudgeSectors(Reader image, uint64_t begun,
         return NoVersion(sector * kSectorSize, bytes, what);
       }));
   for (const auto& [sector, version] : observed) Adopt(sector, version);
+  EndJudgement();
   ++now_;
   return absl::OkStatus();
 }
@@ -147,6 +152,41 @@ void ReferenceImage::EndAllInFlight() {
   for (WriteId id : in_flight_) writes_[id].ended = now_;
   in_flight_.clear();
   ++now_;
+}
+
+void ReferenceImage::Damage(ImageRange range) {
+  ++now_;
+  const uint64_t end = std::min(range.end().value(), size_);
+  for (uint64_t sector = range.offset.value() / kSectorSize;
+       sector * kSectorSize < end; ++sector) {
+    History& history = histories_[sector];
+    if (history.versions.empty()) history.versions.push_back({});
+    history.damaged = now_;
+  }
+}
+
+bool ReferenceImage::MayBeLost(uint64_t sector, uint64_t begun) const {
+  const auto place = histories_.find(sector);
+  if (place == histories_.end()) return false;
+  const History& history = place->second;
+  if (history.damaged == kNever) return false;
+  return absl::c_none_of(history.versions, [&](const Version& version) {
+    const Write& write = writes_[version.write];
+    return write.begun > history.damaged && write.acknowledged &&
+           write.ended < begun && version.mixed == nullptr;
+  });
+}
+
+bool ReferenceImage::NoteLost(uint64_t sector, bool power_was_cut) {
+  if (!MayBeLost(sector, power_was_cut ? durable_ : now_ + 1)) return false;
+  History& history = histories_[sector];
+  history.is_lost = true;
+  history.damaged = now_ + 1;
+  return true;
+}
+
+void ReferenceImage::EndJudgement() {
+  for (auto& [sector, history] : histories_) history.is_lost = false;
 }
 
 void ReferenceImage::Adopt(uint64_t sector, size_t observed) {
@@ -192,6 +232,9 @@ absl::Status ReferenceImage::JudgeBacking(Reader backing) const {
   return MatchAll(
              backing,
              [&](const History& history, size_t i) {
+               if (history.damaged != kNever) {
+                 return IntervalSet::Interval{0, count + 1};
+               }
                const uint64_t begun = writes_[history.versions[i].write].begun;
                const uint64_t replaced = ReplacedAt(history, i);
                IntervalSet::Interval allowed;
@@ -213,8 +256,13 @@ absl::Status ReferenceImage::JudgeBacking(Reader backing) const {
 absl::Status ReferenceImage::JudgeDrained(Reader backing) const {
   return ForEachWritten(backing, [&](uint64_t sector, const History& history,
                                      std::span<const std::byte> bytes) {
-    for (size_t i : Candidates(history, now_ + 1)) {
-      if (Equal(Content(sector, history.versions[i]), bytes)) {
+    std::vector<size_t> candidates = Candidates(history, now_ + 1);
+    if (MayBeLost(sector, now_ + 1)) {
+      candidates.resize(history.versions.size());
+      std::iota(candidates.begin(), candidates.end(), size_t{0});
+    }
+    for (size_t i : candidates) {
+      if (Is(sector, history.versions[i], bytes)) {
         return absl::OkStatus();
       }
     }

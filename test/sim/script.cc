@@ -28,6 +28,16 @@ class Script {
     if (!over()) machine_.RunIdle();
   }
 
+  void RunRoll() {
+    for (uint64_t round = 0; round < 5; ++round) {
+      for (uint64_t block = 0; block < 10; ++block) {
+        Write(block * kBlockSize, 2 * kBlockSize);
+      }
+      Flush();
+      if (!over()) machine_.RunIdle();
+    }
+  }
+
   void RunModes() {
     WriteAndFlush();
     for (const CacheMode mode :
@@ -219,5 +229,7 @@ void FillLogSegment(ImageFixture& machine) {
 void RunScript(ImageFixture& machine) { Script(machine).Run(); }
 
 void RunModesScript(ImageFixture& machine) { Script(machine).RunModes(); }
+
+void RunRollScript(ImageFixture& machine) { Script(machine).RunRoll(); }
 
 }  // namespace pcachefs

@@ -27,6 +27,10 @@ void RunScript(ImageFixture& machine);
 // mode: cached and uncached, overlapping, racing misses, of all alignments.
 void RunModesScript(ImageFixture& machine);
 
+// Short: the log goes on in another segment, and reclaim frees the one it has
+// left. Comes after FillLogSegment.
+void RunRollScript(ImageFixture& machine);
+
 }  // namespace pcachefs
 
 #endif  // PCACHEFS_TEST_SIM_SCRIPT_H_

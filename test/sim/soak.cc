@@ -32,8 +32,9 @@ int main(int argc, char** argv) {
     std::cout << status.ToString() << std::endl;
     if (!FLAGS_keep_going) break;
   }
-  std::cout << counts.ToString() << " in "
-            << absl::FormatDuration(absl::Now() - begin)
-            << "; failures: " << failures << "\n";
+  const absl::Duration took = absl::Now() - begin;
+  std::cout << counts.ToString() << "\nin " << absl::FormatDuration(took)
+            << ", " << counts.operations() / absl::ToDoubleSeconds(took)
+            << " operations a second; failures: " << failures << "\n";
   return failures == 0 ? 0 : 1;
 }

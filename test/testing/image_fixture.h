@@ -17,10 +17,7 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <memory>
-#include <string>
-#include <vector>
 
 #include "absl/status/status.h"
 #include "core/cache.h"
@@ -31,14 +28,9 @@
 #include "test/fakes/fake_cache_device.h"
 #include "test/fakes/fake_clock.h"
 #include "test/fakes/fake_disk.h"
-#include "test/fakes/random.h"
-#include "test/sim/reference_image.h"
+#include "test/testing/judged_image.h"
 
 namespace pcachefs {
-
-inline ImageRange Bytes(uint64_t offset, uint64_t length) {
-  return {ImageOffset(offset), length};
-}
 
 // Not thread-safe.
 class ImageFixture {
@@ -70,23 +62,21 @@ class ImageFixture {
   // before, if a device was told to stop somewhere. Off afterwards.
   void Crash();
   void CutPower(uint64_t seed);
-  bool is_on() const { return image_ != nullptr; }
+  bool is_on() const { return judged_.is_served(); }
 
   // A copy of the machine as it is at this instant, off, its ending not chosen
   // yet: Crash() or CutPower() comes next. May be called from a device's hook.
   std::unique_ptr<ImageFixture> Fork(uint64_t seed) const;
 
-  // Requests. StartX returns once the request is under way, or answered; false
-  // if the oracle could not judge it (see ReferenceImage::CanWrite).
-  bool StartWrite(ImageRange range);
-  bool StartZero(ImageRange range);
-  bool StartDiscard(ImageRange range);
-  void StartRead(ImageRange range);
-  void StartFlush();
-  // A switch that another one, or a fault, prevents is no violation.
-  void StartSetMode(CacheMode mode);
-  void SetOrder(WritebackOrder order);
-  size_t in_flight() const;
+  // Requests: as JudgedImage has them.
+  bool StartWrite(ImageRange range) { return judged_.StartWrite(range); }
+  bool StartZero(ImageRange range) { return judged_.StartZero(range); }
+  bool StartDiscard(ImageRange range) { return judged_.StartDiscard(range); }
+  void StartRead(ImageRange range) { judged_.StartRead(range); }
+  void StartFlush() { judged_.StartFlush(); }
+  void StartSetMode(CacheMode mode) { judged_.StartSetMode(mode); }
+  void SetOrder(WritebackOrder order) { judged_.SetOrder(order); }
+  size_t in_flight() const { return judged_.in_flight(); }
   // The same, and Settle().
   absl::Status Write(ImageRange range);
   absl::Status Zero(ImageRange range);
@@ -104,75 +94,39 @@ class ImageFixture {
   // Until background work has nothing to do either. Bounded.
   void RunIdle();
 
-  // The backing device as it is, and as a power cut would leave it, is a state
-  // that a plain disk could hold. Of a looser order than strict status must say
-  // so; else nothing is judged.
+  // As JudgedImage::JudgeBacking.
   absl::Status JudgeBacking(uint64_t seed);
 
   // Errors of requests are violations unless faults are expected.
-  void set_faults_expected(bool expected) { faults_expected_ = expected; }
-  uint64_t failed_requests() const { return failed_requests_; }
+  void set_faults_expected(bool expected) {
+    state_.faults_expected = expected;
+  }
+  uint64_t failed_requests() const { return state_.failed_requests; }
 
-  FakeCacheDevice& cache_device() { return *cache_device_; }
-  FakeDisk& disk() { return *disk_; }
+  FakeCacheDevice& cache_device() { return *state_.cache_device; }
+  FakeDisk& disk() { return judged_.disk(); }
   FakeClock& clock() { return clock_; }
   Cache& cache() { return *cache_; }
-  CachedImage& image() { return *image_; }
+  CachedImage& image() { return judged_.image(); }
   const Options& options() const { return options_; }
   // OK, or the first violation.
   absl::Status status() const;
 
  private:
-  enum class Kind {
-    kRead, kWrite, kZero, kDiscard, kFlush, kMode, kDrain, kPeek
-  };
-  struct Request {
-    Kind kind = Kind::kRead;
-    ImageRange range;
-    uint64_t begun = 0;                 // reads, flushes and switches
-    bool flushes = false;  // a switch that drains, or flushes the disk
-    ReferenceImage::WriteId write = 0;  // others
-    std::vector<std::byte> buffer;
-    bool answered = false;
-    absl::Status answer;
-  };
-
   ImageFixture(const Options& options, const ImageFixture& other);
 
   void Connect();
-  Request& NewRequest(Kind kind, ImageRange range);
-  CachedImage::Done DoneOf(Request& request);
-  void OnAnswer(Request& request, absl::Status status);
-  void Judge(Request& request, const absl::Status& status);
-  bool StartChange(Kind kind, ImageRange range);
-  void ForgetAnswered();
   // Lets one thing of each sort happen; true if there was any.
   bool Round();
-  void Violate(const absl::Status& violation);
-  std::string DescribeImage();
   // Ends the daemon without a word and answers what it waits for.
   void SwitchOff();
 
   const Options options_;
-  Random random_;
+  MachineState state_;
   FakeClock clock_;
-  std::unique_ptr<FakeCacheDevice> cache_device_;
-  std::unique_ptr<FakeDisk> disk_;
-  ReferenceImage reference_;
-  // Whether writes may go around the cache: in the mode, or in the one that a
-  // switch leads to.
-  bool goes_around_ = false;
-  bool was_loose_ = false;      // the order was not strict at some time
-  bool power_was_cut_ = false;  // since the last judgement
-  bool plain_disk_was_cut_ = false;
-  bool faults_expected_ = false;
-  bool going_down_ = false;
-  uint64_t failed_requests_ = 0;
-  absl::Status violation_;
-  // Buffers outlive the daemon that borrows them: declared before it.
-  std::vector<std::unique_ptr<Request>> requests_;
+  // Its buffers outlive the daemon that borrows them: declared before it.
+  JudgedImage judged_;
   std::unique_ptr<Cache> cache_;
-  CachedImage* image_ = nullptr;
 };
 
 }  // namespace pcachefs
