@@ -57,6 +57,25 @@ ImageFixture::Options OnMemory() {
   return options;
 }
 
+absl::Status RollLog(uint64_t round, Catch& found) {
+  PowerCutSweep sweep(
+      ScriptMachine(),
+      {.survivors = 5, .nested = false, .first = round, .stride = 2});
+  RETURN_IF_ERROR(sweep.machine().Start(/*judge=*/false));
+  FillLogSegment(sweep.machine());
+  RunRollScript(sweep.machine(), [&] { sweep.Arm(); });
+  found.states += sweep.states();
+  RETURN_IF_ERROR(sweep.status());
+  return sweep.machine().status();
+}
+
+absl::Status RunFull(uint64_t, Catch&) {
+  ImageFixture machine(SmallestShare());
+  RETURN_IF_ERROR(machine.Start(/*judge=*/false));
+  RunFullScript(machine);
+  return machine.status();
+}
+
 absl::Status FailPersist(uint64_t round, Catch& found) {
   ImageFixture machine(ScriptMachine());
   RETURN_IF_ERROR(machine.Start(/*judge=*/false));
@@ -88,14 +107,16 @@ Catch Hunt(const std::string& hunt, uint64_t rounds) {
     return RunRounds(most(kStride),
                      CutScript(ScriptMachine(), false, RunModesScript));
   }
-  if (hunt == "roll") {
-    return RunRounds(most(kStride),
-                     CutScript(ScriptMachine(), true, RunRollScript));
+  if (hunt == "roll") return RunRounds(most(2), RollLog);
+  if (hunt == "pins") {
+    return RunRounds(most(8), CutScript(SlowReaders(), false, RunPinsScript));
   }
+  if (hunt == "full") return RunRounds(most(1), RunFull);
   if (hunt == "persists") return RunRounds(most(60), FailPersist);
   for (const ManagedOperation& operation : ManagedOperations()) {
     if (hunt != operation.name) continue;
-    const SweepResult result = SweepOperation(operation, /*stride=*/1);
+    const SweepResult result =
+        SweepOperation(operation, {.survivors = 10, .only_power_cuts = true});
     return {.status = result.status, .rounds = 1, .states = result.states};
   }
   LOG(FATAL) << "no such hunt: " << hunt;

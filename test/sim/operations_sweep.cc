@@ -182,8 +182,8 @@ absl::Status WorkOn(Machine& machine) {
 
 class Sweep {
  public:
-  Sweep(const ManagedOperation& operation, uint64_t stride)
-      : operation_(operation), stride_(stride) {
+  Sweep(const ManagedOperation& operation, const OperationSweepOptions& options)
+      : operation_(operation), options_(options) {
     Machine machine(TheMachine(operation.on_memory));
     machine.Start(/*judge=*/false).IgnoreError();
     for (size_t i = 0; i < machine.image_count(); ++i) {
@@ -198,11 +198,12 @@ class Sweep {
 
   SweepResult Run() {
     // With several choices of what survives.
-    for (seed_ = 0; seed_ < 3; ++seed_) {
+    for (seed_ = 0; seed_ < options_.survivors; ++seed_) {
       Each(
           "power cut",
           [](Machine& m, uint64_t i) { m.cache_device().StopAt(i); }, true);
     }
+    if (options_.only_power_cuts) return std::move(result_);
     Each(
         "death", [](Machine& m, uint64_t i) { m.cache_device().StopAt(i); },
         false);
@@ -235,7 +236,8 @@ class Sweep {
 
   void Each(const std::string& what, const Arm& arm, bool cut_power) {
     bool interrupted = true;
-    for (uint64_t i = 0; interrupted && result_.status.ok(); i += stride_) {
+    for (uint64_t i = 0; interrupted && result_.status.ok();
+         i += options_.stride) {
       const absl::Status status = Try(arm, i, cut_power, interrupted);
       if (status.ok()) continue;
       result_.status = absl::Status(
@@ -279,7 +281,7 @@ class Sweep {
   }
 
   const ManagedOperation& operation_;
-  const uint64_t stride_;
+  const OperationSweepOptions options_;
   uint64_t seed_ = 0;
   std::unique_ptr<Machine> start_;
   SweepResult result_;
@@ -289,8 +291,9 @@ class Sweep {
 
 std::span<const ManagedOperation> ManagedOperations() { return kOperations; }
 
-SweepResult SweepOperation(const ManagedOperation& operation, uint64_t stride) {
-  return Sweep(operation, stride).Run();
+SweepResult SweepOperation(const ManagedOperation& operation,
+                           const OperationSweepOptions& options) {
+  return Sweep(operation, options).Run();
 }
 
 }  // namespace pcachefs

@@ -33,8 +33,13 @@ struct SweepResult {
   uint64_t states = 0;   // interruptions tried
   uint64_t changes = 0;  // changes of the cache device in the operation
 };
-// `stride`: every so manieth I/O only.
-SweepResult SweepOperation(const ManagedOperation& operation, uint64_t stride);
+struct OperationSweepOptions {
+  uint64_t stride = 1;     // every so manieth I/O only
+  uint64_t survivors = 3;  // choices of what survives a power cut
+  bool only_power_cuts = false;
+};
+SweepResult SweepOperation(const ManagedOperation& operation,
+                           const OperationSweepOptions& options);
 
 }  // namespace pcachefs
 

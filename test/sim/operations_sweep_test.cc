@@ -33,7 +33,7 @@ class OperationsSweep : public testing::TestWithParam<size_t> {};
 
 TEST_P(OperationsSweep, InterruptedAnywhere) {
   const ManagedOperation& operation = ManagedOperations()[GetParam()];
-  const SweepResult result = SweepOperation(operation, FLAGS_stride);
+  const SweepResult result = SweepOperation(operation, {.stride = FLAGS_stride});
   std::cout << operation.name << ": " << result.states << " states, "
             << result.changes << " changes of the cache device\n";
   EXPECT_THAT(result.status, IsOk());

@@ -28,14 +28,51 @@ class Script {
     if (!over()) machine_.RunIdle();
   }
 
-  void RunRoll() {
-    for (uint64_t round = 0; round < 5; ++round) {
-      for (uint64_t block = 0; block < 10; ++block) {
-        Write(block * kBlockSize, 2 * kBlockSize);
-      }
-      Flush();
-      if (!over()) machine_.RunIdle();
+  void RunRoll(absl::FunctionRef<void()> rolled) {
+    const SegmentId first = machine_.image().status().key_head.segment;
+    while (!over() && machine_.image().status().key_head.segment == first) {
+      Write(0, 2 * kBlockSize);
     }
+    rolled();
+    Flush();
+    for (int round = 0; round < 3; ++round) {
+      if (!over()) machine_.RunIdle();
+      Write(0, 2 * kBlockSize);
+      Flush();
+    }
+  }
+
+  void RunFull() {
+    machine_.disk().set_hanging(true);
+    for (uint64_t at = 0; at < 5 * kMiB / 2; at += 128 * kKiB) {
+      machine_.StartWrite(Bytes(at % kImageSize, 128 * kKiB));
+    }
+    // Discards need no payload, but room in the log.
+    for (uint64_t i = 0; machine_.in_flight() == 0 && i < 60'000; ++i) {
+      machine_.StartDiscard(
+          Bytes(i * 7 * kSectorSize % kImageSize, kSectorSize));
+    }
+    machine_.StartWrite(Bytes(0, 4096));
+    machine_.StartDiscard(Bytes(kImageSize / 2, 4096));
+    machine_.StartRead(Bytes(kImageSize / 2, 4096));
+    machine_.disk().set_hanging(false);
+    machine_.Settle().IgnoreError();
+    Read(0, kImageSize);
+  }
+
+  void RunPins() {
+    Write(0, 4 * kBlockSize);
+    FillWithout(/*reader=*/false);
+    if (over()) return;
+    machine_.StartRead(Bytes(0, 4 * kBlockSize));  // nobody completes it
+    for (int round = 0; round < 2; ++round) {
+      if (over()) return;
+      machine_.StartWrite(Bytes(0, 4 * kBlockSize));
+      FillWithout(/*reader=*/true);
+    }
+    // Into what was freed.
+    for (int i = 0; i < 16; ++i) FillWithout(/*reader=*/true);
+    if (!over()) machine_.Settle().IgnoreError();
   }
 
   void RunModes() {
@@ -62,6 +99,22 @@ class Script {
   }
 
  private:
+  // A segment of other data, written back and reclaimed; `reader`: one waits
+  // for the cache device, which answers nothing meanwhile.
+  void FillWithout(bool reader) {
+    for (uint64_t at = 0; at < 4; ++at) {
+      if (over()) return;
+      machine_.StartWrite(Bytes(kImageSize / 2 + at * 64 * kKiB, 256 * kKiB));
+    }
+    if (!over()) machine_.StartFlush();
+    for (int i = 0; i < 60 && !over(); ++i) {
+      if (!reader) machine_.cache_device().Step();
+      machine_.disk().Step();
+      machine_.cache().Step();
+      machine_.clock().Advance(absl::Milliseconds(100));
+    }
+  }
+
   bool over() const {
     return !machine_.is_on() || machine_.cache_device().stopped() ||
            !machine_.status().ok();
@@ -158,8 +211,7 @@ class Script {
     Flush();
     Read(2 * kBlockSize, 8 * kBlockSize);
     if (over()) return;
-    machine_.Discard(Bytes(4 * kBlockSize + 512, 3 * kBlockSize))
-        .IgnoreError();
+    machine_.Discard(Bytes(4 * kBlockSize + 512, 3 * kBlockSize)).IgnoreError();
     if (over()) return;
     machine_.Zero(Bytes(121 * kBlockSize, 1024)).IgnoreError();
     Write(2 * kBlockSize, 4096);
@@ -230,6 +282,28 @@ void RunScript(ImageFixture& machine) { Script(machine).Run(); }
 
 void RunModesScript(ImageFixture& machine) { Script(machine).RunModes(); }
 
-void RunRollScript(ImageFixture& machine) { Script(machine).RunRoll(); }
+void RunRollScript(ImageFixture& machine, absl::FunctionRef<void()> rolled) {
+  Script(machine).RunRoll(rolled);
+}
+
+ImageFixture::Options SmallestShare() {
+  ImageFixture::Options options = ScriptMachine();
+  options.image.cache_size = 6 * kMiB;
+  options.image.gc_percent = 90;
+  return options;
+}
+
+void RunFullScript(ImageFixture& machine) { Script(machine).RunFull(); }
+
+ImageFixture::Options SlowReaders() {
+  ImageFixture::Options options = ScriptMachine();
+  options.cache.try_read_miss_percent = 100;
+  options.disk.synchronous = true;
+  options.image.cache_size = 8 * kMiB;
+  options.image.gc_percent = 10;
+  return options;
+}
+
+void RunPinsScript(ImageFixture& machine) { Script(machine).RunPins(); }
 
 }  // namespace pcachefs

@@ -4,6 +4,7 @@
 #ifndef PCACHEFS_TEST_SIM_SCRIPT_H_
 #define PCACHEFS_TEST_SIM_SCRIPT_H_
 
+#include "absl/functional/function_ref.h"
 #include "test/testing/image_fixture.h"
 
 namespace pcachefs {
@@ -28,8 +29,19 @@ void RunScript(ImageFixture& machine);
 void RunModesScript(ImageFixture& machine);
 
 // Short: the log goes on in another segment, and reclaim frees the one it has
-// left. Comes after FillLogSegment.
-void RunRollScript(ImageFixture& machine);
+// left. Comes after FillLogSegment. `rolled` is called in between.
+void RunRollScript(ImageFixture& machine, absl::FunctionRef<void()> rolled);
+
+// More than the smallest share holds is written, and the log filled, while the
+// disk hangs; then it comes back, and everybody must be answered. `machine` is
+// one of SmallestShare.
+ImageFixture::Options SmallestShare();
+void RunFullScript(ImageFixture& machine);
+
+// Reclaim passes data that a reader still copies from, and its overwrites; then
+// the space is used again. `machine` is one of SlowReaders.
+ImageFixture::Options SlowReaders();
+void RunPinsScript(ImageFixture& machine);
 
 }  // namespace pcachefs
 
