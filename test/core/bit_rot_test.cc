@@ -134,7 +134,9 @@ class BitRotTest : public testing::TestWithParam<bool> {
   static uint64_t Every() {
     const char* const every = getenv("BIT_ROT_EVERY");
     uint64_t step = 7;
-    if (every != nullptr) EXPECT_TRUE(absl::SimpleAtoi(every, &step));
+    if (every != nullptr) {
+      EXPECT_TRUE(absl::SimpleAtoi(every, &step)) << every;
+    }
     return step;
   }
 

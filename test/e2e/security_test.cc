@@ -48,7 +48,7 @@ int OpenAsNobody(const std::string& path, int flags) {
   const pid_t child = fork();
   if (child == 0) {
     if (setgid(kNobody) != 0 || setuid(kNobody) != 0) _exit(255);
-    _exit(open(path.c_str(), flags | O_CLOEXEC) >= 0 ? 0 : errno);
+    _exit(open(path.c_str(), flags | O_CLOEXEC, 0600) >= 0 ? 0 : errno);
   }
   int status = 0;
   EXPECT_EQ(waitpid(child, &status, 0), child);

@@ -97,6 +97,7 @@ class FakeCacheDevice : public CacheDevice {
   // Write or a Persist. That call itself fails; a Write has reached the journal
   // by then, so that a power cut may keep any part of it.
   void StopAt(uint64_t index);
+  uint32_t atom_size() const { return options_.atom_size; }
   bool stopped() const;
   // Runs the done callbacks of all pending reads with Unavailable.
   void CompletePending();

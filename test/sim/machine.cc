@@ -279,10 +279,11 @@ absl::Status Machine::Drain(size_t i) {
   JudgedImage& drained = image(i);
   RETURN_IF_ERROR(Settle());
   if (stopped()) return absl::UnavailableError("the machine stopped");
-  absl::Status answer = absl::UnknownError("not answered");
-  drained.StartDrain(&answer);
+  const auto answer =
+      std::make_shared<absl::Status>(absl::UnknownError("not answered"));
+  drained.StartDrain(answer);
   RETURN_IF_ERROR(Settle());
-  RETURN_IF_ERROR(answer);
+  RETURN_IF_ERROR(*answer);
   if (!drained.goes_around()) drained.JudgeDrained();
   return status();
 }
@@ -305,6 +306,11 @@ absl::Status Machine::Check() {
       // It is there to find that, too.
       if (payload_rotted_ &&
           absl::StrContains(finding.message, "wrong checksum")) {
+        continue;
+      }
+      // Growth was cut short on memory, where a store tears within a slot.
+      if (cache_device().atom_size() < kSectorSize &&
+          absl::StartsWith(finding.message, "superblock at")) {
         continue;
       }
       state_.Violate(absl::DataLossError("checker: " + finding.message));

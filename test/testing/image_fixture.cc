@@ -191,10 +191,11 @@ absl::Status ImageFixture::SetMode(CacheMode mode) {
 
 absl::Status ImageFixture::Drain() {
   RETURN_IF_ERROR(Settle());
-  absl::Status answer = absl::UnknownError("not answered");
-  judged_.StartDrain(&answer);
+  const auto answer =
+      std::make_shared<absl::Status>(absl::UnknownError("not answered"));
+  judged_.StartDrain(answer);
   RETURN_IF_ERROR(Settle());
-  RETURN_IF_ERROR(answer);
+  RETURN_IF_ERROR(*answer);
   judged_.JudgeDrained();
   return status();
 }

@@ -89,8 +89,9 @@ class JudgedImage {
   void StartFlush();
   // A switch that another one, or a fault, prevents is no violation.
   void StartSetMode(CacheMode mode);
-  // `answer`, if given, is set when it is answered.
-  void StartDrain(absl::Status* answer = nullptr);
+  // `answer`, if given, is set when it is answered, which may be when the daemon
+  // is gone.
+  void StartDrain(std::shared_ptr<absl::Status> answer = nullptr);
   void SetOrder(WritebackOrder order);
 
   size_t in_flight() const;

@@ -167,7 +167,7 @@ void JudgedImage::StartSetMode(CacheMode mode) {
   ForgetAnswered();
 }
 
-void JudgedImage::StartDrain(absl::Status* answer) {
+void JudgedImage::StartDrain(std::shared_ptr<absl::Status> answer) {
   Request& request = NewRequest(Kind::kDrain, {});
   image_->Drain([this, &request, answer](absl::Status status) {
     if (answer != nullptr) *answer = status;
