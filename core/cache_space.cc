@@ -167,7 +167,8 @@ absl::Status CacheCore::SetShare(const std::string& name, uint64_t bytes) {
   }
   if (GetKnown(id).record.read_only_backing) {
     // What it holds never leaves: it must still be able to be carried.
-    const uint64_t needed = SegmentsByImage()[id] + kCarryReserve + kLogReserve;
+    const uint64_t needed =
+        uint64_t{table_.UsedByOwner()[id]} + kCarryReserve + kLogReserve;
     if (share < ShareOf(id) && share < needed) {
       return NoRoomForShare(name, share, available, geometry().segment_size(),
                             needed);

@@ -45,9 +45,12 @@ constexpr Planting kPlantings[] = {
     PLANT("C1", FlushWithoutBarrier, "cuts"),
     PLANT("C1", ChecksumsUnverified, "lives"),
     PLANT("C2", ReuseInSameLife, "cuts"),
+    PLANT("C2", ReuseBeforeBarrier, "roll"),
     PLANT("C3", DirtyTailBeforeFlush, "cuts"),
+    PLANT("C3", DirtyTailDespiteError, "lives"),
     PLANT("C3", MixedEpochs, "cuts"),
     PLANT("C4", KeyTailPassesDirtyTail, "lives"),
+    PLANT("C5", FreeLogSegmentAtOnce, "roll"),
     PLANT("C6", StoreOverNewestSlot, "memory"),
     PLANT("C7", ReplayIgnoresGenerations, "cuts"),
     PLANT("C8", IndexKeepsOlder, "lives"),
@@ -70,9 +73,6 @@ constexpr Planting kPlantings[] = {
 // the simulator, until a hunt is found. --mutation=NAME --hunt=HUNT tries one.
 constexpr Planting kOpen[] = {
     PLANT("C1", CommitClaimsEarly, "roll"),
-    PLANT("C2", ReuseBeforeBarrier, "roll"),
-    PLANT("C5", FreeLogSegmentAtOnce, "roll"),
-    PLANT("C3", DirtyTailDespiteError, "lives"),
     PLANT("C3", NextEpochBeforeDirtyTail, "lives"),
     PLANT("C6", StartTrustsPageCache, "start after a crash, on memory"),
     PLANT("C7", ReclaimIgnoresGenerations, "lives"),
