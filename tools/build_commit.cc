@@ -5,8 +5,8 @@ namespace pcachefs {
 
 extern const char kBuildCommit[];
 const char kBuildCommit[] =
-#ifdef STABLE_GIT_COMMIT
-    STABLE_GIT_COMMIT;
+#ifdef BUILD_SCM_REVISION
+    BUILD_SCM_REVISION;
 #else
     "";
 #endif

@@ -15,7 +15,10 @@ namespace pcachefs {
 // Of build_commit.cc, which is linked to every program.
 extern const char kBuildCommit[];
 
-std::string BuildCommit() { return kBuildCommit; }
+std::string BuildCommit() {
+  const std::string commit = kBuildCommit;
+  return commit == "0" ? "" : commit;  // what Bazel says of no commit
+}
 
 std::string LibfuseVersion() { return fuse_pkgversion(); }
 
