@@ -52,12 +52,18 @@ bool Carry::Step() {
   if (is_over) return false;
   if (!in_round_ || tail.sequence > round_end_) BeginRound();
   const absl::Status status = CarryFrom(tail);
-  if (absl::IsResourceExhausted(status) && is_waited_for) {
-    RefuseWriters();
-    return true;
+  if (absl::IsResourceExhausted(status)) {
+    if (is_waited_for) {
+      RefuseWriters();
+      return true;
+    }
+    // Nothing is wrong; later there may be more to gain.
+    cheap_at_ = core_.clock().Now() + core_.options().retry_last;
+    return false;
   }
   if (!status.ok()) return Fail(status);
-  if (std::exchange(failures_, 0) > 0) {
+  unreadable_ = 0;
+  if (std::exchange(has_failed_, false)) {
     core_.health().Set(HealthState::kDegraded, core_.lasting_reason());
   }
   return true;
@@ -66,6 +72,7 @@ bool Carry::Step() {
 // Reads evict what was read before, as ever, as long as what is dirty on the way
 // is the smaller part of what is passed.
 bool Carry::IsCheap() {
+  if (core_.clock().Now() < cheap_at_) return false;
   const uint64_t used = core_.space().used();
   const bool is_wanted =
       core_.space().payload_left() == 0 ||
@@ -231,7 +238,8 @@ absl::Status Carry::CopyPiece(ImageRange range, KeyKind kind,
     return WritePayload(core_, kind, range, buffer.span(), moved.keys,
                         AllocationPurpose::kCarry);
   }
-  if (!absl::IsDataLoss(read) && failures_ < kFailuresBeforeGivingUp) {
+  if (!absl::IsDataLoss(read) && unreadable_ < kFailuresBeforeGivingUp) {
+    ++unreadable_;
     return read;
   }
   const uint64_t first_block =
@@ -248,7 +256,7 @@ absl::Status Carry::CopyPiece(ImageRange range, KeyKind kind,
 }
 
 bool Carry::Fail(const absl::Status& status) {
-  ++failures_;
+  has_failed_ = true;
   retry_at_ = core_.clock().Now() + core_.options().retry_first;
   if (core_.health().Set(HealthState::kDegraded,
                          absl::StrCat("making room: ", status.message()))) {

@@ -80,8 +80,10 @@ class Carry {
   bool is_full_ = false;
   uint64_t full_dirty_bytes_ = 0;
   uint32_t full_share_ = 0;
-  int failures_ = 0;  // in a row
+  bool has_failed_ = false;
+  int unreadable_ = 0;  // failures to read the cache device, in a row
   absl::Time retry_at_ = absl::InfinitePast();
+  absl::Time cheap_at_ = absl::InfinitePast();  // not before, if nobody waits
 };
 
 }  // namespace pcachefs

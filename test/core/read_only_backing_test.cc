@@ -262,6 +262,17 @@ TEST_F(ReadOnlyBackingTest, BadPayloadIsLostAndTheRestIsCarried) {
               StatusIs(absl::StatusCode::kDataLoss));
 }
 
+TEST_F(ReadOnlyBackingTest, WhatCannotBeReadForOnceIsNotLost) {
+  ASSERT_THAT(Write(0, 4 * kBlock, 'p'), IsOk());
+  for (uint64_t i = 0; i < 30; ++i) {
+    machine().cache_device().FailNth(FakeCacheDevice::kRead, i);
+    ASSERT_THAT(Write(kMiB, kMiB, 'a' + i % 26), IsOk());
+    machine().cache_device().ClearFaults();
+  }
+  ASSERT_TRUE(machine().RunIdle());
+  ExpectShown();
+}
+
 TEST_F(ReadOnlyBackingTest, WhatWouldWriteToTheDeviceIsRefused) {
   ASSERT_THAT(Write(0, kBlock, 'w'), IsOk());
   EXPECT_THAT(machine().Drain(), kRefused);
