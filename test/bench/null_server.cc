@@ -6,8 +6,9 @@
 //   fio --filename=MOUNTPOINT/file ...
 //
 // Reads answer whatever is in a buffer, writes are copied to memory and
-// forgotten. With --service_us it is a slow disk: one request after the other
-// takes that long, and --us_per_mib for its bytes; an fsync takes --fsync_us.
+// forgotten. With --service_us it is a slow disk: each request takes that long,
+// and --us_per_mib for its bytes, --at_once of them at the same time; an fsync
+// takes --fsync_us.
 // Stays in the foreground; prints "ready TRANSPORT" when the mount
 // answers; SIGTERM, SIGINT or an unmount ends it.
 
@@ -44,6 +45,7 @@ DEFINE_string(transport, "auto", "auto, io_uring or dev_fuse");
 DEFINE_int32(threads, 0, "threads of the classic channel, 0: by processors");
 DEFINE_int32(service_us, 0, "how long the disk takes for a read or write");
 DEFINE_int32(us_per_mib, 0, "how much longer for each MiB");
+DEFINE_int32(at_once, 1, "how many of them the disk does at the same time");
 DEFINE_int32(fsync_us, 0, "how long the disk takes for an fsync");
 
 namespace pcachefs {
@@ -58,16 +60,17 @@ std::span<std::byte> Scratch() {
   return scratch;
 }
 
-// The disk does one thing after the other; returns when it has done this.
+// The disk does at most so many things at once; returns when it has done this.
 void Occupy(std::chrono::nanoseconds time) {
   using Clock = std::chrono::steady_clock;
   static std::mutex mutex;
-  static Clock::time_point free_at;
+  static std::vector<Clock::time_point> free_at(std::max(1, FLAGS_at_once));
   if (time.count() == 0) return;
   Clock::time_point end;
   {
     const std::lock_guard<std::mutex> lock(mutex);
-    free_at = end = std::max(free_at, Clock::now()) + time;
+    Clock::time_point& earliest = *std::ranges::min_element(free_at);
+    earliest = end = std::max(earliest, Clock::now()) + time;
   }
   std::this_thread::sleep_until(end);
 }

@@ -1,0 +1,1 @@
+"""The modules of tools/bench; main.py tells which does what."""
