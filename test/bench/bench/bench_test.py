@@ -15,7 +15,7 @@ SOURCES = os.path.join(os.environ["TEST_SRCDIR"], os.environ["TEST_WORKSPACE"])
 sys.path.insert(0, os.path.join(SOURCES, "test", "bench"))
 
 from bench import (cases_block, cases_filesystem, cases_life, load, main,
-                   options, plan, plot, refusal, report, targets)
+                   micro, options, plan, plot, refusal, report, targets)
 from bench.case import Point, notes_of
 
 
@@ -194,8 +194,8 @@ class FioTest(unittest.TestCase):
 
     def test_waits_for_durability(self):
         result = load.measurement(self.document(sync={
-            "total_ios": 10, "lat_ns": {
-                "mean": 7000, "max": 8000,
+            "total_ios": 0, "lat_ns": {
+                "N": 10, "mean": 7000, "max": 8000,
                 "percentile": {"99.000000": 7500}}}))
         self.assertEqual((result["mean_us"], result["p99_us"],
                           result["max_us"]), (9, 7.5, 8))
@@ -266,6 +266,33 @@ class RefusalTest(unittest.TestCase):
             self.parse("--cases=cold,hits", "--quick"))]
         self.assertEqual(names, [("tmpfs", "hits"), ("slow", "cold")])
         self.assertEqual(len(main.schedule(self.parse("--cases=hits"))), 2)
+
+
+class MicroTest(unittest.TestCase):
+
+    FIGURES = micro.google({"benchmarks": [
+        {"name": "BM_A", "cpu_time": 2, "real_time": 3, "time_unit": "us",
+         "items_per_second": 5e5},
+        {"name": "BM_B/real_time", "cpu_time": 2, "real_time": 3,
+         "time_unit": "ns", "bytes_per_second": 2.0**30},
+        {"name": "BM_A_mean", "run_type": "aggregate"},
+    ]}) + micro.lines("replay, one thread     4.90 M keys/s (51 ms)\n"
+                      "memory per extent      20.9 bytes (5 entries)\n"
+                      "4 KiB read hit         800 ns (1.2 M/s)\n")
+
+    def test_table(self):
+        self.assertEqual(micro.table(self.FIGURES).splitlines()[1:], [
+            "  BM_A                2000.0 ns each, 0.50 M/s",
+            "  BM_B/real_time      3.0 ns, 1.00 GiB/s",
+            "  replay, one thread  4.90 M keys/s (51 ms)",
+            "  memory per extent   20.9 bytes (5 entries)",
+            "  4 KiB read hit      800 ns (1.2 M/s)"])
+
+    def test_targets(self):
+        self.assertEqual([(r["point"], r["met"]) for r in
+                          targets.micro_rows(self.FIGURES)],
+                         [("replay, one thread", False),
+                          ("memory per extent", True)])
 
 
 class TransactionsTest(unittest.TestCase):

@@ -131,9 +131,13 @@ def run_case(case, bench, medium, contenders, record, problem):
 def measure(case, subject, point):
     case.before(subject, point)
     counters = subject.counters()
+    cpu = subject.cpu_seconds()
     began = time.monotonic()
     result = case.measure(subject, point)
     seconds = time.monotonic() - began
+    cpu = subject.cpu_seconds() - cpu
+    if result.get("count") and cpu > 0:
+        result["cpu_us"] = cpu / result["count"] * 1e6
     result["notes"] = {**notes_of(counters, subject.counters(), seconds),
                        **result.get("notes", {})}
     case.after(subject, point)

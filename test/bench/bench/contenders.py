@@ -7,7 +7,7 @@ told the same: the backing file on the medium, caches beside it.
 import json
 import os
 
-from bench import media, refusal, scope
+from bench import machine, media, refusal, scope
 
 TRANSPORTS = ("dev_fuse", "io_uring")
 
@@ -18,10 +18,15 @@ class Subject:
     has_cache = False
     direct = 1  # O_DIRECT, where the case lets it be chosen
 
-    def __init__(self, name, path, backing):
+    def __init__(self, name, path, backing, servers=()):
         self.name = name
         self.path = path
         self.backing = backing
+        self.servers = servers  # the processes that work for it
+
+    def cpu_seconds(self):
+        """Of its servers so far; what the kernel does for fio is not in it."""
+        return sum(machine.cpu_seconds(server.pid) for server in self.servers)
 
     def settle(self):
         """Returns when nothing goes on in the background any more."""
@@ -40,8 +45,8 @@ class Subject:
 class PcachefsSubject(Subject):
     has_cache = True
 
-    def __init__(self, name, path, backing, mountpoint, pcachectl):
-        super().__init__(name, path, backing)
+    def __init__(self, name, path, backing, servers, mountpoint, pcachectl):
+        super().__init__(name, path, backing, servers)
         self.mountpoint = mountpoint
         self.pcachectl = pcachectl
 
@@ -108,9 +113,10 @@ class Buffered(Contender):
 class NullServer(Contender):
     def start(self, bench, cleanup, medium, size, cache_size):
         mountpoint = os.path.join(medium.directory, self.name)
-        media.start_null_server(bench, cleanup, mountpoint, size,
-                                ["--transport=" + self.transport])
-        return Subject(self.name, os.path.join(mountpoint, "file"), None)
+        server = media.start_null_server(bench, cleanup, mountpoint, size,
+                                         ["--transport=" + self.transport])
+        return Subject(self.name, os.path.join(mountpoint, "file"), None,
+                       [server])
 
 
 class Pcachefs(Contender):
@@ -135,8 +141,8 @@ class Pcachefs(Contender):
             cleanup.file(place + ".log"))
         cleanup.mount(mountpoint)
         subject = PcachefsSubject(
-            self.name, os.path.join(mountpoint, "vm"), backing, mountpoint,
-            bench.binary("tools/pcachectl"))
+            self.name, os.path.join(mountpoint, "vm"), backing, [daemon],
+            mountpoint, bench.binary("tools/pcachectl"))
         scope.wait_until(lambda: os.path.exists(subject.path), self.name,
                          daemon, seconds=300)
         # In order where that works; an end by signal is as good, but later.
@@ -172,7 +178,7 @@ class QemuExport(Contender):
              "mountpoint=" + path], cleanup.file(path + ".log"))
         cleanup.mount(path)
         scope.wait_until(lambda: scope.is_mounted(path), self.name, daemon)
-        return Subject(self.name, path, backing)
+        return Subject(self.name, path, backing, [daemon])
 
 
 class NbdkitCache(Contender):
@@ -196,7 +202,7 @@ class NbdkitCache(Contender):
              "nbd+unix:///?socket=" + socket], log)
         cleanup.mount(place)
         scope.wait_until(lambda: os.path.exists(path), "nbdfuse", client)
-        return Subject(self.name, path, backing)
+        return Subject(self.name, path, backing, [server, client])
 
 
 ALL = (

@@ -38,11 +38,22 @@ class Bench:
         return os.path.join(self.binaries, name)
 
 
+def programs(with_micro):
+    return PROGRAMS + ((*micro.PROGRAMS, micro.CORE) if with_micro else ())
+
+
+def check_binaries(directory, with_micro):
+    for name in programs(with_micro):
+        if not os.access(os.path.join(directory, name), os.X_OK):
+            raise refusal.Refused("--binaries=%s: no %s there" % (directory,
+                                                                  name))
+    return directory
+
+
 def build(root, with_micro):
-    targets = PROGRAMS + ((*micro.PROGRAMS, micro.CORE) if with_micro else ())
     subprocess.run(["bazel", "build", "-c", "opt", "--noshow_progress",
                     "--ui_event_filters=-info", "--show_result=0"]
-                   + ["//%s:%s" % os.path.split(t) for t in targets],
+                   + ["//%s:%s" % os.path.split(t) for t in programs(with_micro)],
                    cwd=root, check=True)
     return os.path.join(root, "bazel-bin")
 
@@ -77,6 +88,17 @@ def schedule(opts):
     if any(name == "disk" for name, _ in pairs):
         refusal.check_disk(opts.directory, *machine.filesystem(opts.directory))
     return pairs
+
+
+def estimate(pairs, chosen, sizes):
+    """Minutes, roughly: measurements, what is between them, setting up."""
+    seconds = 0
+    for _name, case_class in pairs:
+        case = case_class(sizes)
+        count = sum(c.group in case.groups for c in chosen)
+        each = len(case.points()) * sizes.rounds
+        seconds += count * (2 + each * (sizes.seconds + 0.6))
+    return seconds / 60
 
 
 def run_all(bench, opts, pairs, chosen, results, output):
@@ -129,7 +151,8 @@ def measure(root, opts):
         return 0
     if os.geteuid() != 0:
         raise refusal.Refused("want root: it mounts and makes loop devices")
-    binaries = opts.binaries or build(root, opts.micro)
+    binaries = (check_binaries(opts.binaries, opts.micro) if opts.binaries
+                else build(root, opts.micro))
     bench = Bench(opts, os.path.abspath(binaries))
     facts = machine.facts()
     results, figures, parts = report.Results(), [], []
@@ -140,18 +163,23 @@ def measure(root, opts):
 
     output("Linux %(kernel)s, %(cores)d cores (%(processor)s), load "
            "%(load_at_start).2f" % facts)
-    output("%g s a measurement, medians of %d rounds\n" % (
-        bench.plan.seconds, bench.plan.rounds))
+    output("%g s a measurement, medians of %d rounds; about %d minutes\n" % (
+        bench.plan.seconds, bench.plan.rounds,
+        1 + estimate(pairs, chosen, bench.plan)))
     if facts["load_at_start"] > machine.BUSY:
         scope.warn("the load is above %g: figures will be noisy" % machine.BUSY)
     try:
         run_all(bench, opts, pairs, chosen, results, output)
         if opts.micro:
-            figures = micro.run(bench)
-            output(micro.table(figures) + "\n")
+            try:
+                figures = micro.run(bench)
+                output(micro.table(figures) + "\n")
+            except RuntimeError as error:
+                results.problems.append(str(error))
+                scope.warn(str(error))
     finally:
         facts["load_at_end"] = machine.load()
-        output(report.targets_table(results.medians()))
+        output(report.targets_table(results.medians(), figures))
         output("Load at the end (with the benchmark's own): %.2f" %
                facts["load_at_end"])
         if opts.output:

@@ -47,6 +47,7 @@ def start_null_server(bench, cleanup, mountpoint, size, flags):
     cleanup.mount(mountpoint)
     scope.wait_until(lambda: b"ready" in read(log),
                      "null_server (%s)" % mountpoint, server)
+    return server
 
 
 def read(path):

@@ -59,7 +59,7 @@ def baseline_of(case, contender, present):
 
 
 def number(value, digits=4):
-    """Short, and the same width for what is of the same scale."""
+    """Short: so many digits, or all of a large number's."""
     if value >= 1000:
         return "%d" % round(value)
     return "%.*g" % (digits, value)
@@ -96,7 +96,7 @@ def case_table(results, medium, name):
     keys = [k for k in medians if k[:2] == (medium, name)]
     points = list(dict.fromkeys(k[2] for k in keys))
     rows = [("", "", case.metric.unit, "spread", "mean us", "p99 us", "max ms",
-             "ratio", "")]
+             "cpu us", "ratio", "")]
     for point in points:
         present = {k[3]: medians[k] for k in keys if k[2] == point}
         for contender, m in present.items():
@@ -107,14 +107,15 @@ def case_table(results, medium, name):
                 number(m["mean_us"]) if "mean_us" in m else "-",
                 number(m["p99_us"]) if "p99_us" in m else "-",
                 number(m["max_us"] / 1000) if "max_us" in m else "-",
+                number(m["cpu_us"], 3) if "cpu_us" in m else "-",
                 "%.2f" % (m["value"] / present[base]["value"])
                 if base and present[base]["value"] else "-",
                 notes_text(m["notes"])))
     return "%s on %s: %s\n%s" % (name, medium, case.title, align(rows))
 
 
-def targets_table(medians):
-    rows = list(targets.rows(medians))
+def targets_table(medians, figures=()):
+    rows = [*targets.rows(medians), *targets.micro_rows(figures)]
     if not rows:
         return "No figure of this run has a target."
     table = [("case", "point", "medium", "what", "got", "want", "")]
@@ -136,7 +137,7 @@ def to_json(results, facts, micro):
                  metric=results.cases[key[1]].metric.key, median=medians[key],
                  rounds=samples)
             for key, samples in results.samples.items()],
-        "targets": list(targets.rows(medians)),
+        "targets": [*targets.rows(medians), *targets.micro_rows(micro)],
         "micro": micro,
         "problems": results.problems,
     }, indent=1)

@@ -77,6 +77,24 @@ def rows(medians):
                 break  # it has no transport to stand for
 
 
+def micro_rows(figures):
+    """Of core_benchmark's figures, as micro.py has them."""
+    for figure in figures:
+        if figure["name"].startswith("replay") and "items_per_second" in figure:
+            yield micro_row(figure["name"], "M keys/s", ">= 5",
+                            figure["items_per_second"] / 1e6,
+                            figure["items_per_second"] >= 5e6)
+        elif figure["name"].startswith("memory per extent"):
+            yield micro_row(figure["name"], "bytes", "<= 24",
+                            figure["bytes_per_entry"],
+                            figure["bytes_per_entry"] <= 24)
+
+
+def micro_row(name, unit, limit, value, met):
+    return {"medium": "tmpfs", "case": "micro", "point": name, "what": unit,
+            "limit": limit, "ratio": value, "met": met}
+
+
 def row(target, medium, above, below, ratio):
     met = ratio <= target.limit if target.at_most else ratio >= target.limit
     what = above + (" / " + below if below else " longest, ms")
