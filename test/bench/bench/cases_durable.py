@@ -2,6 +2,7 @@
 
 from bench import load
 from bench.case import Case, Point
+from bench.cases_block import OnLoop
 
 
 class Sync(Case):
@@ -31,4 +32,14 @@ class SyncNew(Sync):
     new_cache_files = True
 
 
-CASES = (Sync, SyncNew)
+class LoopSync(OnLoop, Sync):
+    """The block layer joins the flushes of several jobs into one; those of a
+    FUSE file wait for each other at the file's lock in the kernel."""
+
+    name = "loop-sync"
+    title = "4 KiB random write + fdatasync, over loop"
+    media = ("disk",)
+    groups = ("pcachefs", "qemu", "nbdkit", "raw")
+
+
+CASES = (Sync, SyncNew, LoopSync)

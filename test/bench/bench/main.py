@@ -191,6 +191,7 @@ def measure(root, opts):
 
 def main(root, arguments):
     scope.heed_signals()
+    os.environ["PATH"] += ":/usr/sbin:/sbin"  # losetup, mkfs
     try:
         return measure(root, options.parse(arguments, CASES))
     except refusal.Refused as refused:
