@@ -55,7 +55,7 @@ class ReportTest(unittest.TestCase):
         table = report.case_table(results_of(rows), "tmpfs", "hits")
         ours = [line for line in table.splitlines() if "pcachefs" in line]
         self.assertEqual(len(ours), 1)
-        self.assertRegex(ours[0], r" 99 +10\.\.120 .* 0\.90$")
+        self.assertRegex(ours[0], r" 99 +10\.\.120 .* 0\.90  0\.03\.\.1\.09$")
 
     def test_base_without_its_transport(self):
         present = {"null-dev_fuse", "qemu", "pcachefs-io_uring"}
@@ -163,6 +163,11 @@ class PlotTest(unittest.TestCase):
             self.assertEqual(len(places), 3)
             for x, y in places:
                 self.assertTrue(0 < x < width and 0 < y < height)
+
+    def test_two_things_at_one_depth_are_no_curve(self):
+        rows = [("tmpfs", label, "raw", 10.0) for label in ("a d4", "b d4")]
+        lines = plot.curves(results_of(rows), "tmpfs", "hits")
+        self.assertFalse(plot.has_curves(lines))
 
     def test_one_depth_is_no_curve(self):
         lines = plot.curves(results_of(TWO), "tmpfs", "hits")

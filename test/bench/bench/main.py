@@ -97,7 +97,7 @@ def estimate(pairs, chosen, sizes):
         case = case_class(sizes)
         count = sum(c.group in case.groups for c in chosen)
         each = len(case.points()) * sizes.rounds
-        seconds += count * (2 + each * (sizes.seconds + 0.6))
+        seconds += count * (1 + each * (sizes.seconds + 0.4))
     return seconds / 60
 
 

@@ -29,7 +29,7 @@ class Plan:
 
 def quick():
     """Everything once, to see that it works; figures of no great worth."""
-    return Plan(seconds=0.6, rounds=1, depths=(1, 16), hot_size=64 * MIB,
+    return Plan(seconds=0.4, rounds=1, depths=(1, 16), hot_size=64 * MIB,
                 image_size=256 * MIB, cache_size=512 * MIB, burst=128 * MIB,
                 small_cache=64 * MIB, fill_seconds=4, long_seconds=2,
                 drain_size=16 * MIB, replay_keys=30000, tree_files=500,

@@ -24,7 +24,9 @@ def curves(results, medium, name):
 
 
 def has_curves(lines):
-    return any(len(points) > 1 for points in lines.values())
+    """Several depths, and at each one thing that was measured."""
+    return any(len(points) > 1 and len({depth for depth, _ in points})
+               == len(points) for points in lines.values())
 
 
 def svg(title, lines):

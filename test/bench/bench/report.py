@@ -89,6 +89,20 @@ def align(rows):
     return "\n".join(lines)
 
 
+def ratio_texts(results, place, contender, base):
+    """That of the medians, and the extremes of those within one round."""
+    if not base:
+        return "-", "-"
+    key = results.cases[place[1]].metric.key
+    ours, theirs = ([sample[key] for sample in results.samples[(*place, who)]]
+                    for who in (contender, base))
+    quotients = [a / b for a, b in zip(ours, theirs) if b]
+    if not quotients:
+        return "-", "-"
+    ratio = statistics.median(ours) / statistics.median(theirs)
+    return "%.2f" % ratio, "%.2f..%.2f" % (min(quotients), max(quotients))
+
+
 def case_table(results, medium, name):
     """One case on one medium: a line for each point and contender."""
     medians = results.medians()
@@ -96,7 +110,7 @@ def case_table(results, medium, name):
     keys = [k for k in medians if k[:2] == (medium, name)]
     points = list(dict.fromkeys(k[2] for k in keys))
     rows = [("", "", case.metric.unit, "spread", "mean us", "p99 us", "max ms",
-             "cpu us", "ratio", "")]
+             "cpu us", "ratio", "by round", "")]
     for point in points:
         present = {k[3]: medians[k] for k in keys if k[2] == point}
         for contender, m in present.items():
@@ -108,8 +122,7 @@ def case_table(results, medium, name):
                 number(m["p99_us"]) if "p99_us" in m else "-",
                 number(m["max_us"] / 1000) if "max_us" in m else "-",
                 number(m["cpu_us"], 3) if "cpu_us" in m else "-",
-                "%.2f" % (m["value"] / present[base]["value"])
-                if base and present[base]["value"] else "-",
+                *ratio_texts(results, (medium, name, point), contender, base),
                 notes_text(m["notes"])))
     return "%s on %s: %s\n%s" % (name, medium, case.title, align(rows))
 
