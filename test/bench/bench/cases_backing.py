@@ -11,7 +11,7 @@ MIB = 2**20
 class Cold(Case):
     name = "cold"
     title = "4 KiB random reads, none of them cached"
-    media = ("slow", "disk")
+    media = ("slow", "tmpfs+disk", "disk")
     groups = ("pcachefs", "raw")
     baseline = "raw"
 
@@ -35,7 +35,7 @@ class Full(Case):
 
     name = "full"
     title = "4 KiB random writes, depth 32, the cache full of dirty data"
-    media = ("slow", "disk")
+    media = ("slow", "tmpfs+disk", "disk")
     groups = ("pcachefs", "raw")
     baseline = "raw"
 
@@ -59,7 +59,7 @@ class Full(Case):
 class Drain(Case):
     name = "drain"
     title = "random 4 KiB dirty data written back, beside io_uring at depth 32"
-    media = ("slow", "disk")
+    media = ("slow", "tmpfs+disk", "disk")
     groups = ("pcachefs", "raw")
     baseline = "raw"
 

@@ -64,7 +64,7 @@ class Interference(Case):
     name = "interference"
     title = "4 KiB reads of hits at depth 4, idle and beside writeback"
     metric = Metric("p99_us", "us", more_is_better=False)
-    media = ("slow", "disk")
+    media = ("slow", "tmpfs+disk", "disk")
     groups = ("pcachefs",)
     baseline = ""
 

@@ -85,7 +85,7 @@ def schedule(opts):
         raise refusal.Refused(
             "--cases=%s --media=%s: no case is measured there (of a flush on "
             "tmpfs nothing can be learnt)" % (opts.cases, ",".join(opts.media)))
-    if any(name == "disk" for name, _ in pairs):
+    if any("disk" in name for name, _ in pairs):
         refusal.check_disk(opts.directory, *machine.filesystem(opts.directory))
     return pairs
 

@@ -1,28 +1,31 @@
 """What contenders stand on: tmpfs, the disk, and a backing with a fixed delay.
 
-A medium has a place for caches and makes backing files. Of `slow` the cache is
-on tmpfs and the backing device a FUSE server that takes a fixed time for each
-request, a few of them at once: what a cache is for.
+A medium has a place for caches and makes backing files. Of `tmpfs+disk` caches
+are on tmpfs and backing files on the disk: what a cache is for. So are those of
+`slow`, whose backing device is a FUSE server that takes a fixed time for each
+request, a few of them at once.
 """
 
 import os
 
 from bench import load, scope
 
-NAMES = ("tmpfs", "disk", "slow")
+NAMES = ("tmpfs", "disk", "tmpfs+disk", "slow")
 TMPFS = "/dev/shm"
 
 
 class Medium:
-    """A directory; backing files in it are written once, so that no block of
-    theirs is a hole or, on a disk, allocated but never written."""
+    """Directories for caches and for backing files. The latter are written
+    once, so that no block is a hole or, on a disk, allocated but never written.
+    """
 
-    def __init__(self, name, directory):
+    def __init__(self, name, directory, backing_directory=None):
         self.name = name
         self.directory = directory
+        self.backing_directory = backing_directory or directory
 
     def backing(self, bench, cleanup, name, size):
-        path = cleanup.file(os.path.join(self.directory, name + ".img"))
+        path = cleanup.file(os.path.join(self.backing_directory, name + ".img"))
         write_once(path, size)
         return path
 
@@ -63,5 +66,8 @@ def write_once(path, size):
 def open_medium(name, cleanup, options):
     if name == "disk":
         return Medium(name, cleanup.directory(options.directory))
-    kind = SlowMedium if name == "slow" else Medium
-    return kind(name, cleanup.directory(TMPFS))
+    caches = cleanup.directory(TMPFS)
+    if name == "slow":
+        return SlowMedium(name, caches)
+    return Medium(name, caches, cleanup.directory(options.directory)
+                  if name == "tmpfs+disk" else None)
