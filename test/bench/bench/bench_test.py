@@ -14,8 +14,9 @@ import xml.etree.ElementTree
 SOURCES = os.path.join(os.environ["TEST_SRCDIR"], os.environ["TEST_WORKSPACE"])
 sys.path.insert(0, os.path.join(SOURCES, "test", "bench"))
 
-from bench import (cases_block, cases_filesystem, cases_life, load, main,
-                   micro, options, plan, plot, refusal, report, targets)
+from bench import (cases_block, cases_filesystem, cases_life, load,
+                   machine, main, micro, options, plan, plot, refusal, report,
+                   scope, targets)
 from bench.case import Point, notes_of
 
 
@@ -271,6 +272,56 @@ class RefusalTest(unittest.TestCase):
             self.parse("--cases=cold,hits", "--quick"))]
         self.assertEqual(names, [("tmpfs", "hits"), ("slow", "cold")])
         self.assertEqual(len(main.schedule(self.parse("--cases=hits"))), 2)
+
+
+class ScopeTest(unittest.TestCase):
+
+    def test_undoes_in_reverse_order_whatever_fails(self):
+        done = []
+
+        def fail():
+            raise OSError("as meant by this test")
+
+        with self.assertRaises(KeyError):
+            with scope.Scope() as cleanup:
+                cleanup.undo("first", done.append, 1)
+                cleanup.undo("failing", fail)
+                cleanup.undo("last", done.append, 3)
+                raise KeyError("a case failed")
+        self.assertEqual(done, [3, 1])
+
+    def test_processes_and_files_are_gone(self):
+        with scope.Scope() as cleanup:
+            place = cleanup.directory(os.environ["TEST_TMPDIR"])
+            log = os.path.join(place, "log")
+            # One that has a child, and does not heed the first signal.
+            process = cleanup.process(
+                ["sh", "-c", "trap '' TERM; sleep 1000 & echo $!; wait; wait"],
+                log)
+            scope.wait_until(lambda: os.path.getsize(log) > 0, "child", process)
+            with open(log) as file:
+                child = int(file.read())
+            scope.PATIENCE = 0.2
+        self.assertIsNotNone(process.poll())
+        self.assertFalse(os.path.exists(place))
+        scope.wait_until(lambda: is_gone(child), "the end of the child")
+
+    def test_a_command_that_fails_says_why(self):
+        with self.assertRaisesRegex(RuntimeError, "exit code 3: so it is"):
+            scope.run(["sh", "-c", "echo so it is >&2; exit 3"])
+
+    def test_a_server_that_ends_early_is_not_waited_for(self):
+        with scope.Scope() as cleanup:
+            log = os.path.join(os.environ["TEST_TMPDIR"], "early")
+            server = cleanup.process(["sh", "-c", "echo no mount; exit 1"], log)
+            with self.assertRaisesRegex(RuntimeError, "server.*no mount"):
+                scope.wait_until(lambda: False, "server", server)
+
+
+def is_gone(pid):
+    """Or waits to be buried by whoever has adopted it."""
+    state = machine.first_line("/proc/%d/stat" % pid).rpartition(")")[2].split()
+    return not state or state[0] == "Z"
 
 
 class MicroTest(unittest.TestCase):

@@ -23,14 +23,14 @@ docs/performance.md tells what each figure means."""
 
 def parse(arguments, cases):
     parser = argparse.ArgumentParser(
-        prog="tools/bench", description=DESCRIPTION, epilog=EPILOG,
+        prog="tools/bench", description=DESCRIPTION, epilog=epilog(cases),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False)
     parser.add_argument("--cases", default="*", metavar="GLOB,...",
-                        help="of: " + ", ".join(c.name for c in cases))
+                        help="of those below")
     parser.add_argument("--contenders", default="*", metavar="GLOB,...",
-                        help="names or groups: " + ", ".join(
-                            c.name for c in contenders.ALL))
+                        help="of those below, or their groups: "
+                        + ", ".join(groups()))
     parser.add_argument("--media", default="", metavar="NAME,...",
                         help="of: " + ", ".join(media.NAMES))
     parser.add_argument("--seconds", type=float, default=0,
@@ -62,6 +62,18 @@ def parse(arguments, cases):
                 name, ", ".join(media.NAMES)))
     refusal.check_settings(options.settings)
     return options
+
+
+def groups():
+    return list(dict.fromkeys(c.group for c in contenders.ALL))
+
+
+def epilog(cases):
+    lines = ["contenders:"] + ["  " + c.name for c in contenders.ALL]
+    lines += ["", "cases:"] + [
+        "  %-16s %s (%s)" % (c.name, c.title, ", ".join(c.media))
+        for c in cases]
+    return "\n".join(lines) + "\n\n" + EPILOG
 
 
 def parse_setting(text):

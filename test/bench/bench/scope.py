@@ -26,7 +26,10 @@ def heed_signals():
         signal.signal(number, end)
 
 
-def end_group(process, patience=10):
+PATIENCE = 10  # seconds, with a process that was told to end
+
+
+def end_group(process):
     """Ends a process and all that it started. It leads a group of its own."""
     if process.poll() is not None:
         return  # its number may be another's by now
@@ -34,7 +37,7 @@ def end_group(process, patience=10):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(patience)
+            process.wait(PATIENCE)
             return
 
 
