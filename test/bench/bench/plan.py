@@ -36,12 +36,19 @@ def quick():
                 micro_seconds=0.05)
 
 
+def memory(plan):
+    """What the largest case takes on tmpfs: caches of both transports, and a
+    file for each contender; or those of a replay, with two blocks for a key."""
+    return max(2 * plan.cache_size + 7 * plan.image_size,
+               2 * 2 * 2 * 4096 * plan.replay_keys)
+
+
 def make(options):
     plan = quick() if options.quick else Plan()
-    # On tmpfs all of it is memory: two caches, and a file for each contender.
-    while 2 * plan.cache_size + 7 * plan.image_size > (
-            0.7 * machine.available_bytes()) and plan.hot_size > 16 * MIB:
-        for name in ("hot_size", "image_size", "cache_size", "burst"):
+    while memory(plan) > 0.7 * machine.available_bytes() and (
+            plan.hot_size > 16 * MIB):
+        for name in ("hot_size", "image_size", "cache_size", "burst",
+                     "replay_keys"):
             setattr(plan, name, getattr(plan, name) // 2)
     if options.seconds:
         plan.seconds = options.seconds
