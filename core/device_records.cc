@@ -14,7 +14,8 @@ absl::Status CheckKind(CacheDevice& device) {
   if (device.size() < 2 * kSuperblockSlotSize) {
     return absl::FailedPreconditionError(
         absl::StrCat(device.name(), ": not a pcachefs cache: ", device.size(),
-                     " bytes are too small for one"));
+                     " bytes are too small for one; name another path, or "
+                     "remove it and give --cache_size"));
   }
   // One copy that cannot be read does no harm while the other one can.
   absl::Status failed;

@@ -5,10 +5,13 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
@@ -325,19 +328,35 @@ absl::StatusOr<Json> ControlProtocol::Poll(const Json& request) {
   return answer;
 }
 
+// Numbers as numbers, words as words.
+Json ValueOf(const ImageSetting& setting, const ImageStatus& image) {
+  const std::string text = setting.get(image);
+  uint64_t number;
+  return absl::SimpleAtoi(text, &number) ? Json(number) : Json(text);
+}
+
+absl::Status UnknownKey(const std::string& key) {
+  std::vector<std::string> keys;
+  for (const ImageSetting& setting : ImageSettings()) {
+    keys.push_back(setting.key);
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      "unknown key '", key, "', want one of ", absl::StrJoin(keys, ", ")));
+}
+
 absl::StatusOr<Json> ControlProtocol::Get(const Json& request) {
   ASSIGN_OR_RETURN(const std::string name, StringMember(request, "name"));
   ASSIGN_OR_RETURN(const std::string key, StringMember(request, "key"));
   ASSIGN_OR_RETURN(const ImageStatus image, FindImage(name));
   if (!key.empty() && FindImageSetting(key) == nullptr) {
-    return absl::NotFoundError(absl::StrCat("unknown key '", key, "'"));
+    return UnknownKey(key);
   }
   Json answer = Success();
   answer["name"] = name;
   answer["values"] = Json::object();
   for (const ImageSetting& setting : ImageSettings()) {
     if (key.empty() || key == setting.key) {
-      answer["values"][setting.key] = setting.get(image);
+      answer["values"][setting.key] = ValueOf(setting, image);
     }
   }
   return answer;
@@ -350,14 +369,14 @@ absl::StatusOr<Json> ControlProtocol::Set(const Json& request) {
   ASSIGN_OR_RETURN(const ImageStatus image, FindImage(name));
   const ImageSetting* setting = FindImageSetting(key);
   if (setting == nullptr) {
-    return absl::NotFoundError(absl::StrCat("unknown key '", key, "'"));
+    return UnknownKey(key);
   }
   if (key == kModeKey) return BeginModeSwitch(request, value);
   RETURN_IF_ERROR(setting->set(target_, image, value));
   ASSIGN_OR_RETURN(const ImageStatus changed, FindImage(name));
   Json answer = Success();
   answer["name"] = name;
-  answer["values"] = {{key, setting->get(changed)}};
+  answer["values"] = {{key, ValueOf(*setting, changed)}};
   return answer;
 }
 
@@ -508,7 +527,7 @@ absl::StatusOr<uint64_t> ControlProtocol::DirtyBytes(const std::string& name) {
     found = true;
     sum += image.dirty_bytes;
   }
-  if (!found) return absl::NotFoundError(absl::StrCat("no image '", name, "'"));
+  if (!found) return NoImage(name);
   return sum;
 }
 
@@ -517,7 +536,17 @@ absl::StatusOr<ImageStatus> ControlProtocol::FindImage(
   for (ImageStatus& image : target_.GetStatus().images) {
     if (image.name == name) return std::move(image);
   }
-  return absl::NotFoundError(absl::StrCat("no image '", name, "'"));
+  return NoImage(name);
+}
+
+absl::Status ControlProtocol::NoImage(const std::string& name) {
+  std::vector<std::string> names;
+  for (const ImageStatus& image : target_.GetStatus().images) {
+    names.push_back(image.name);
+  }
+  return absl::NotFoundError(
+      absl::StrCat("no image '", name, "'; there is ",
+                   names.empty() ? "none" : absl::StrJoin(names, ", ")));
 }
 
 Json ErrorToJson(const absl::Status& status) {

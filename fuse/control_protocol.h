@@ -104,6 +104,8 @@ class ControlProtocol {
   // NotFound if `name` is neither empty nor that of an image.
   absl::StatusOr<uint64_t> DirtyBytes(const std::string& name);
   absl::StatusOr<ImageStatus> FindImage(const std::string& name);
+  // The error that says which there are.
+  absl::Status NoImage(const std::string& name);
   // Of an image in service, or all.
   absl::StatusOr<std::shared_ptr<Operation>> BeginOperation(
       const std::string& verb, const Json& request);

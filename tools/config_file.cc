@@ -1,5 +1,7 @@
 #include "tools/config_file.h"
 
+#include <sys/stat.h>
+
 #include <cerrno>
 #include <fstream>
 #include <iterator>
@@ -104,6 +106,15 @@ absl::StatusOr<std::map<std::string, std::string>> ReadConfigFile(
   ConfigFile file = ParseConfigFile(path, text);
   if (file.errors.empty()) return std::move(file.values);
   return absl::InvalidArgumentError(file.errors[0]);
+}
+
+absl::StatusOr<std::string> FindMountpoint(const std::string& path) {
+  struct stat attributes;
+  if (stat(path.c_str(), &attributes) != 0 || !S_ISREG(attributes.st_mode)) {
+    return path;
+  }
+  ASSIGN_OR_RETURN(auto values, ReadConfigFile(path));
+  return values[kMountpointKey];
 }
 
 }  // namespace pcachefs

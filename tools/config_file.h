@@ -39,6 +39,10 @@ ConfigFile ParseConfigFile(absl::string_view path, absl::string_view text);
 absl::StatusOr<std::map<std::string, std::string>> ReadConfigFile(
     const std::string& path);
 
+// The mountpoint that `path` stands for: that of a config if it is a regular file,
+// else itself.
+absl::StatusOr<std::string> FindMountpoint(const std::string& path);
+
 // The text of a file of at most 1 MiB.
 absl::StatusOr<std::string> ReadConfigText(const std::string& path);
 

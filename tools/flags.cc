@@ -163,6 +163,8 @@ absl::StatusOr<CommandLine> ParseCommandLine(
   RegisterFlags();
   ASSIGN_OR_RETURN(const auto mount_options, TakeMountOptions(arguments));
   JoinBackingFlags(arguments);
+  RETURN_IF_ERROR(CheckFlagsExist({arguments.begin() + 1, arguments.end()},
+                                  "pcachefs --help"));
   ParseFlags(arguments);
 
   CommandLine line;

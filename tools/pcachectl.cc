@@ -58,6 +58,7 @@ constexpr CommandFlag kFlags[] = {
     {"watch", nullptr, "go on, once a second"},
     {"drain", nullptr, "write dirty data back first"},
     {"output", "FILE", "a picture to write, *.svg"},
+    {"wait", "SECONDS", "for the devices of the config to be there"},
     {"count", "N", "end after so many screens"},
     {"keep_dirty", nullptr, "keep dirty data in the cache"},
     {"mode", "MODE", "of a new image; writeback"},
@@ -200,6 +201,12 @@ int Main(int argc, char** argv) {
   FLAGS_minloglevel = google::GLOG_ERROR;
   ExitWithUsageCodeOnBadFlags();
   RegisterFlags();
+  const absl::Status flags =
+      CheckFlagsExist({argv + 1, argv + argc}, "pcachectl VERB --help");
+  if (!flags.ok()) {
+    PrintFailure(flags, /*json=*/false);
+    return kExitUsage;
+  }
   const Arguments arguments = Parse(argc, argv);
   if (FLAGS_version) {
     PrintText(VersionLine("pcachectl") + "\n");

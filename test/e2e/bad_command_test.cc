@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -25,6 +26,7 @@ namespace {
 
 using testing::AllOf;
 using testing::HasSubstr;
+using testing::StartsWith;
 
 class BadCommandTest : public testing::Test {
  protected:
@@ -43,7 +45,10 @@ class BadCommandTest : public testing::Test {
 };
 
 TEST_F(BadCommandTest, MistypedFlagIsNamed) {
-  EXPECT_THAT(Serve({"--cach=/x"}), RefusesWith(2, HasSubstr("cach")));
+  EXPECT_THAT(Serve({"--cach=/x"}),
+              RefusesWith(2, AllOf(StartsWith("pcachefs: unknown flag"),
+                                   HasSubstr("'--cach=/x'"),
+                                   HasSubstr("see pcachefs --help"))));
   EXPECT_THAT(Serve({"--gcpercent=50"}),
               RefusesWith(2, HasSubstr("gcpercent")));
   EXPECT_THAT(Serve({"-o", "cach=/x"}), RefusesWith(2, HasSubstr("cach")));
@@ -195,7 +200,9 @@ TEST_F(BadCommandTest, ControlRefusesWhatItDoesNotKnow) {
   EXPECT_THAT(RunCommand({control, "status"}),
               RefusesWith(2, HasSubstr("MOUNT")));
   EXPECT_THAT(RunCommand({control, "status", "/", "--jsno"}),
-              RefusesWith(2, HasSubstr("jsno")));
+              RefusesWith(2, AllOf(StartsWith("pcachectl: unknown flag"),
+                                   HasSubstr("'--jsno'"),
+                                   HasSubstr("--help"))));
   EXPECT_THAT(RunCommand({control, "format", served_.cache(), "--size=0"}),
               RefusesWith(2, HasSubstr("size")));
   EXPECT_THAT(RunCommand({control, "format", served_.cache(), "--size=64Q"}),
@@ -213,8 +220,32 @@ TEST_F(BadCommandTest, ControlOfWhatIsNotServed) {
   for (const char* verb : {"status", "flush", "drain"}) {
     SCOPED_TRACE(verb);
     EXPECT_THAT(served_.Control(verb, {"nodisk"}),
-                RefusesWith(1, HasSubstr("nodisk")));
+                RefusesWith(1, HasSubstr("nodisk'; there is disk")));
   }
+  for (const char* assignment : {"nokey", "nokey=1"}) {
+    EXPECT_THAT(served_.Control(strchr(assignment, '=') ? "set" : "get",
+                                {"disk", assignment}),
+                RefusesWith(2, AllOf(HasSubstr("unknown key 'nokey'"),
+                                     HasSubstr("gc_percent, cache_mode"))));
+  }
+}
+
+// Bytes are integers in JSON, whatever a setting is.
+TEST_F(BadCommandTest, SettingsAreNumbersInJson) {
+  ASSERT_THAT(served_.Start(), IsOk());
+  EXPECT_THAT(
+      served_.Control("set", {"disk", "max_dirty=8M", "--json"}).out,
+      HasSubstr(R"("values":{"max_dirty":8388608})"));
+  EXPECT_THAT(served_.Control("get", {"disk", "--json"}).out,
+              AllOf(HasSubstr(R"("max_dirty":8388608)"),
+                    HasSubstr(R"("cache_mode":"writeback")")));
+}
+
+TEST_F(BadCommandTest, AFileTooSmallForACacheIsRefusedWithTheCure) {
+  MakeFile(served_.cache(), 6);
+  EXPECT_THAT(RunCommand(served_.Command()),
+              RefusesWith(1, AllOf(HasSubstr("6 bytes are too small"),
+                                   HasSubstr("give --cache_size"))));
 }
 
 TEST_F(BadCommandTest, HelpAndVersionAreNoErrors) {

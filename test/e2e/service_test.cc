@@ -73,6 +73,22 @@ TEST_F(ServiceTest, ABadConfigNamesItsLines) {
               RefusesWith(2, HasSubstr("config /no/such")));
 }
 
+TEST_F(ServiceTest, TheCheckWaitsForDevices) {
+  const std::string late = served_.directory().File("late");
+  WriteConfig("backing = late=" + late + "\n");
+  EXPECT_THAT(RunCommand({PcachectlPath(), "check-config", "--wait=0", config_}),
+              RefusesWith(1, HasSubstr(late + ": not there after 0 s")));
+  EXPECT_THAT(RunCommand({PcachectlPath(), "check-config", "--wait=x", config_}),
+              RefusesWith(2, HasSubstr("--wait: got 'x'")));
+  auto check = Process::Start(
+      {PcachectlPath(), "check-config", "--wait=60", config_});
+  ASSERT_THAT(check, IsOk());
+  EXPECT_FALSE((*check)->WaitFor(absl::Seconds(1)));
+  MakeFile(late, kMiB);
+  ASSERT_TRUE((*check)->WaitFor(absl::Seconds(60)));
+  EXPECT_THAT((*check)->outcome(), Succeeds());
+}
+
 TEST_F(ServiceTest, TheManagerHearsOfStartLifeAndStop) {
   NotifySocket manager;
   WriteConfig();

@@ -7,8 +7,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <filesystem>
 #include <fstream>
+#include <future>
 #include <string>
 #include <vector>
 
@@ -55,6 +57,19 @@ class UpgradeTest : public testing::Test {
 
   FailoverCache cache_;
 };
+
+// As systemctl reload does.
+TEST_F(UpgradeTest, AConfigNamesTheMount) {
+  ASSERT_THAT(served().Start(), IsOk());
+  const std::string config = served().directory().File("vm.conf");
+  std::ofstream(config) << "cache = " << served().cache() << "\nmountpoint = "
+                        << served().mount() << "\n";
+  EXPECT_THAT(RunCommand({PcachectlPath(), "upgrade", config}), Succeeds());
+  EXPECT_TRUE(IsServed(served().mount()));
+  std::ofstream(config) << "mountpoint = " << served().mount() << "\n";
+  EXPECT_THAT(RunCommand({PcachectlPath(), "upgrade", config}),
+              RefusesWith(2, HasSubstr("vm.conf: cache is missing")));
+}
 
 TEST_F(UpgradeTest, NothingFailsUnderLoad) {
   ASSERT_THAT(RequirePrograms({"fio"}), IsOk());
@@ -115,12 +130,17 @@ TEST_F(UpgradeTest, AProgramThatRefusesTheCacheLeavesItToTheOldOne) {
   ASSERT_THAT(WritePattern(served().image(), 1, 0, 8 * kMiB), IsOk());
   const std::string old_program = ProgramOf(cache_.DaemonPid());
   const std::string program = MakeProgram("program");
+  // We are between the two, as we wait for it before the successor does; whoever
+  // opens it next is refused.
+  const int cache = open(served().cache().c_str(), O_RDONLY | O_CLOEXEC);
+  auto locked = std::async(std::launch::async,
+                           [cache] { return flock(cache, LOCK_EX); });
+  ASSERT_EQ(locked.wait_for(std::chrono::milliseconds(300)),
+            std::future_status::timeout);
   auto upgrade = Process::Start({PcachectlPath(), "upgrade", served().mount(),
                                  "--binary=" + program});
   ASSERT_THAT(upgrade, IsOk());
-  // Whoever opens it next is refused: we are between the two.
-  const int cache = open(served().cache().c_str(), O_RDONLY | O_CLOEXEC);
-  ASSERT_EQ(flock(cache, LOCK_EX), 0);
+  ASSERT_EQ(locked.get(), 0);
   auto reader = Process::Start(
       {"dd", "if=" + served().image(), "of=/dev/null", "bs=1M", "count=8"});
   ASSERT_THAT(reader, IsOk());

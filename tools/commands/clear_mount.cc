@@ -24,16 +24,6 @@ namespace {
 
 constexpr absl::Duration kPatience = absl::Milliseconds(500);
 
-// A directory is the mountpoint itself, a file a config that names it.
-absl::StatusOr<std::string> FindMountpoint(const std::string& path) {
-  struct stat attributes;
-  if (stat(path.c_str(), &attributes) != 0 || !S_ISREG(attributes.st_mode)) {
-    return path;
-  }
-  ASSIGN_OR_RETURN(auto values, ReadConfigFile(path));
-  return values[kMountpointKey];
-}
-
 // Of stat; nullopt: there is no answer, so that the mount is not dead either.
 std::optional<int> ErrorOf(const std::string& path) {
   struct Asked {

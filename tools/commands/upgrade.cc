@@ -15,6 +15,7 @@
 #include "meta/status_macros.h"
 #include "tools/commands/command.h"
 #include "tools/commands/output.h"
+#include "tools/config_file.h"
 #include "tools/control_client.h"
 
 namespace pcachefs {
@@ -41,7 +42,8 @@ absl::StatusOr<Json> WaitUntilDone(const ControlClient& client,
 }
 
 absl::StatusOr<int> Run(const Arguments& arguments) {
-  const std::string mount = arguments.Word(0);
+  ASSIGN_OR_RETURN(const std::string mount,
+                   FindMountpoint(arguments.Word(0)));
   const ControlClient client(mount);
   std::string binary = arguments.Flag("binary");
   if (!binary.empty()) {
@@ -67,13 +69,14 @@ absl::StatusOr<int> Run(const Arguments& arguments) {
 
 Command UpgradeCommand() {
   return {.name = "upgrade",
-          .usage = "MOUNT [--binary=PATH]",
+          .usage = "MOUNT|CONFIG [--binary=PATH]",
           .help =
               "Has another program file, or what now lies where the running one "
               "did, take over\nthe mount: requests wait meanwhile, none fails, "
               "and what stands on the images goes\non. If the new program "
               "cannot serve the cache, the old one goes on. Only of daemons\n"
-              "with --failover.",
+              "with --failover. CONFIG is a config file of pcachefs that names "
+              "the mountpoint.",
           .min_words = 1,
           .max_words = 1,
           .flags = {"binary"},
