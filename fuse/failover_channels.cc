@@ -6,7 +6,6 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -23,6 +22,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "fuse/current_request.h"
+#include "fuse/resident_buffer.h"
 #include "meta/status_macros.h"
 #include "meta/units.h"
 
@@ -256,18 +256,12 @@ void FailoverChannels::End() {
 }
 
 void FailoverChannels::ServeThread(const Channel& channel) {
-  // There before it is read into: the kernel does not bring pages in for a
-  // process that is being killed, and fails the request instead.
-  void* const memory =
-      mmap(nullptr, kBufferSize, PROT_READ | PROT_WRITE,
-           MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-  CHECK(memory != MAP_FAILED) << "no memory to read requests into";
+  const ResidentBuffer memory(kBufferSize);
   {
     absl::MutexLock lock(&threads_mutex_);
     running_threads_.push_back(pthread_self());
   }
-  const std::span<std::byte> buffer(static_cast<std::byte*>(memory),
-                                    kBufferSize);
+  const std::span<std::byte> buffer = memory.bytes();
   while (!must_end_ && (guard_.is_careful() ? ServeOneCarefully(channel, buffer)
                                             : ServeOne(channel, buffer))) {
   }
@@ -277,7 +271,6 @@ void FailoverChannels::ServeThread(const Channel& channel) {
     std::erase(running_threads_, pthread_self());
     for (const pthread_t other : running_threads_) pthread_kill(other, SIGUSR1);
   }
-  munmap(memory, kBufferSize);
   --running_;
 }
 
