@@ -6,11 +6,17 @@
 namespace pcachefs {
 
 void KeyIndex::Insert(uint32_t start, uint32_t length, PieceSource source) {
-  Remove(start, length);
+  // Behind all others: the way of who fills it in order.
+  Map::iterator next = pieces_.end();
+  if (!pieces_.empty()) {
+    const auto last = std::prev(next);
+    if (last->first + last->second.length() > start) {
+      next = Clear(start, start + length);
+    }
+  }
   Count(length, source, true);
-  auto next = pieces_.lower_bound(start);
   if (next != pieces_.begin()) {
-    auto previous = std::prev(next);
+    const auto previous = std::prev(next);
     if (Continues(previous->first, previous->second, start, source)) {
       start = previous->first;
       length += previous->second.length();
@@ -28,13 +34,17 @@ void KeyIndex::Insert(uint32_t start, uint32_t length, PieceSource source) {
 }
 
 void KeyIndex::Remove(uint32_t start, uint32_t length) {
-  const uint32_t end = start + length;
+  Clear(start, start + length);
+}
+
+KeyIndex::Map::iterator KeyIndex::Clear(uint32_t start, uint32_t end) {
   auto it = pieces_.lower_bound(start);
   if (it != pieces_.begin()) {
     auto previous = std::prev(it);
     if (previous->first + previous->second.length() > start) it = previous;
   }
   while (it != pieces_.end() && it->first < end) it = Cut(it, start, end);
+  return it;
 }
 
 uint32_t KeyIndex::RemoveIfFrom(uint32_t start, uint32_t length,
@@ -112,7 +122,6 @@ KeyIndex::Map::iterator KeyIndex::Cut(Map::iterator it, uint32_t start,
     it = pieces_.emplace_hint(
         it, cut_end,
         Packed(piece_end - cut_end, source.Advanced(cut_end - piece_start)));
-    ++it;
   }
   return it;
 }

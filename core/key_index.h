@@ -125,7 +125,10 @@ class KeyIndex {
   // First piece that ends behind `start`.
   Map::const_iterator FirstOverlap(uint32_t start) const;
   void Count(uint32_t length, PieceSource source, bool added);
-  // Cuts [start, end) out of the piece at `it`; returns what follows.
+  // Removes whatever covers [start, end); returns the first piece behind.
+  Map::iterator Clear(uint32_t start, uint32_t end);
+  // Cuts [start, end) out of the piece at `it`; returns what stands behind the
+  // cut, the rest of that piece if there is one.
   Map::iterator Cut(Map::iterator it, uint32_t start, uint32_t end);
   bool Continues(uint32_t left_start, const Packed& left, uint32_t right_start,
                  PieceSource right) const;

@@ -4,9 +4,11 @@
 #include <array>
 #include <set>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "core/index_loader.h"
 #include "core/log_reader.h"
 #include "core/mutation.h"
 #include "core/publish.h"
@@ -226,32 +228,54 @@ class EndFinder {
   std::vector<std::byte> buffer_;
 };
 
+// More would wait for the one that decodes.
+constexpr uint32_t kMostLoaders = 4;
+
+uint32_t LoaderCount(ImageCore& core, SequenceNumber end) {
+  // Not worth a thread.
+  constexpr uint64_t kFewSets = 10000;
+  if (!core.options().start_threads ||
+      end - core.tails().key_tail().sequence < kFewSets) {
+    return 0;
+  }
+  return std::clamp(std::thread::hardware_concurrency(), 1u, kMostLoaders);
+}
+
 class Applier {
  public:
   Applier(ImageCore& core, ImageStatus::Replay& found)
       : core_(core),
         found_(found),
-        dirty_tail_(core.tails().dirty_tail().sequence) {}
+        dirty_tail_(core.tails().dirty_tail().sequence),
+        end_(core.log().head().sequence),
+        lives_(core.table().segment_count()),
+        loader_(core.shards(), LoaderCount(core, end_)) {}
 
   absl::Status Apply() {
     const LogPosition tail = core_.tails().key_tail();
-    const SequenceNumber end = core_.log().head().sequence;
     LogReader reader(core_.device(), core_.table(),
                      {.image = core_.tag(),
                       .image_size = core_.size(),
                       .position = tail,
                       .min_incarnation = core_.tails().tail_incarnation()});
     log_segments_.insert(tail.segment.value());
-    while (reader.position().sequence < end) {
+    while (reader.position().sequence < end_) {
       ASSIGN_OR_RETURN(const KeySetView set, reader.Next());
       ++found_.key_sets;
       KeySetView::Cursor cursor(set);
       while (cursor.Next()) {
         RETURN_IF_ERROR(ApplyKey(cursor, set.header().sequence));
       }
-      log_segments_.insert(reader.position().segment.value());
+      if (set.header().is_link) {
+        log_segments_.insert(reader.position().segment.value());
+      }
     }
-    if (void_new_ && !Planted(Mutation::kProvisionalNeverVoid)) core_.tails().VoidProvisional(end);
+    loader_.Finish();
+    core_.dirty_bytes() += dirty_bytes_;
+    core_.throttle().AddDirty(dirty_blocks_);
+    if (void_new_ && !Planted(Mutation::kProvisionalNeverVoid)) {
+      core_.tails().VoidProvisional(end_);
+    }
     AdoptSegments();
     return absl::OkStatus();
   }
@@ -263,7 +287,7 @@ class Applier {
     ++found_.keys;
     if (key.kind == KeyKind::kLink) return absl::OkStatus();
     if (HasPayload(key.kind)) {
-      ASSIGN_OR_RETURN(const bool alive, TakeReference(cursor, sequence));
+      ASSIGN_OR_RETURN(const bool alive, IsAlive(key, sequence));
       if (!alive) {
         // Reclaim had passed it, so the backing device has the range; what
         // older keys say of it is older still.
@@ -274,6 +298,7 @@ class Applier {
         Insert(key, sequence, /*remove=*/true);
         return absl::OkStatus();
       }
+      TakeReference(cursor);
     }
     bool remove = key.kind == KeyKind::kForget;
     if (key.kind == KeyKind::kProvisional &&
@@ -285,9 +310,9 @@ class Applier {
     }
     Insert(key, sequence, remove);
     if (IsDirty(key.kind) && sequence >= dirty_tail_) {
-      core_.dirty_bytes() += key.range.length;
+      dirty_bytes_ += key.range.length;
       if (HasPayload(key.kind)) {
-        core_.throttle().AddDirty(PayloadBlocks(key));
+        dirty_blocks_ += PayloadBlocks(key);
         core_.table()
             .segment(key.position.segment)
             .SetDirty(key.position.offset.value() / kBlockSize,
@@ -298,12 +323,11 @@ class Applier {
   }
 
   // False if the key is of an old life of its segment (C7).
-  absl::StatusOr<bool> TakeReference(const KeySetView::Cursor& cursor,
-                                     SequenceNumber sequence) {
-    const Key& key = cursor.key();
+  absl::StatusOr<bool> IsAlive(const Key& key, SequenceNumber sequence) {
     const SegmentId id = key.position.segment;
-    Segment& segment = core_.table().segment(id);
-    if (key.generation < segment.generation() &&
+    Generation& life = lives_[id.value()];
+    if (key.generation == life) return true;
+    if (key.generation < core_.table().segment(id).generation() &&
         !Planted(Mutation::kReplayIgnoresGenerations)) {
       return false;
     }
@@ -317,25 +341,30 @@ class Applier {
           Name(record.use), ", generation ", record.generation.value(),
           ", image tag ", record.image.value()));
     }
-    if (segment.checksums() == nullptr) core_.table().PreparePayload(id);
+    if (core_.table().segment(id).checksums() == nullptr) {
+      core_.table().PreparePayload(id);
+    }
+    life = key.generation;
+    return true;
+  }
+
+  void TakeReference(const KeySetView::Cursor& cursor) {
+    const Key& key = cursor.key();
+    Segment& segment = core_.table().segment(key.position.segment);
     const uint32_t first = key.position.offset.value() / kBlockSize;
     for (uint32_t i = 0; i < PayloadBlocks(key); ++i) {
       segment.checksums()[first + i] = cursor.crc(i);
     }
     segment.AddReference();
-    return true;
   }
 
   void Insert(const Key& key, SequenceNumber sequence, bool remove) {
     ForEachSlice(key.range, [&](const ShardSlice& slice) {
-      Shard& shard = core_.shards()[slice.shard];
-      absl::MutexLock lock(&shard.mutex);
       if (remove) {
-        shard.index.Remove(slice.start, slice.length);
+        loader_.Remove(slice);
       } else {
-        shard.index.Insert(
-            slice.start, slice.length,
-            SourceOf(core_.payload(), key, sequence, slice.offset));
+        loader_.Insert(slice, SourceOf(core_.payload(), key, sequence,
+                                       slice.offset));
       }
     });
   }
@@ -359,8 +388,15 @@ class Applier {
   ImageCore& core_;
   ImageStatus::Replay& found_;
   const SequenceNumber dirty_tail_;
+  const SequenceNumber end_;
+  uint64_t dirty_bytes_ = 0;
+  uint64_t dirty_blocks_ = 0;
   bool void_new_ = false;
   std::set<uint32_t> log_segments_;
+  // By segment, of payload segments that are this image's: the life they are
+  // in. None if no key of it was met yet.
+  std::vector<Generation> lives_;
+  IndexLoader loader_;
 };
 
 }  // namespace
