@@ -78,6 +78,10 @@ absl::Status MemoryCacheDevice::Map(uint64_t size) {
   }
   ASSIGN_OR_RETURN(mapping->guard, MappingGuard::Create(mapping->begin, size,
                                                         options_.page_size));
+  if (options_.media == Media::kTmpfs && !options_.read_only) {
+    mapping->prefault = std::make_unique<Prefault>(mapping->begin, size,
+                                                   options_.is_new);
+  }
   current_.store(mapping.get(), std::memory_order_release);
   mappings_.push_back(std::move(mapping));
   return absl::OkStatus();
@@ -138,6 +142,9 @@ absl::Status MemoryCacheDevice::Write(MediaOffset offset,
   // the device.
   RETURN_IF_ERROR(CheckMarks("write", mapping, offset.value(), bytes.size()));
 
+  if (mapping.prefault != nullptr) {
+    mapping.prefault->BeforeWrite(offset.value(), bytes.size());
+  }
   std::byte* const target = mapping.begin + offset.value();
   std::memcpy(target, bytes.data(), bytes.size());
   if (options_.media != Media::kTmpfs) {

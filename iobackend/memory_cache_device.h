@@ -32,6 +32,7 @@
 #include "iobackend/cache_device.h"
 #include "iobackend/file_io.h"
 #include "iobackend/mapping_guard.h"
+#include "iobackend/prefault.h"
 #include "meta/types.h"
 
 namespace pcachefs {
@@ -46,6 +47,7 @@ class MemoryCacheDevice final : public CacheDevice {
   struct Options {
     Media media = Media::kTmpfs;
     bool read_only = false;
+    bool is_new = false;        // created just now: nothing was ever written
     uint64_t size = 0;          // bytes
     uint64_t page_size = 4096;  // of the mapping, bytes
   };
@@ -79,6 +81,8 @@ class MemoryCacheDevice final : public CacheDevice {
     std::byte* begin = nullptr;
     size_t size = 0;
     std::unique_ptr<MappingGuard> guard;
+    // Of tmpfs; elsewhere a fault is what makes metadata durable.
+    std::unique_ptr<Prefault> prefault;
   };
 
   MemoryCacheDevice(const std::string& name, FileDescriptor file,

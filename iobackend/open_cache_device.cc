@@ -115,7 +115,8 @@ absl::StatusOr<std::unique_ptr<CacheDevice>> OpenDaxDevice(
 
 absl::StatusOr<std::unique_ptr<CacheDevice>> MakeDevice(const std::string& path,
                                                         FileDescriptor file,
-                                                        bool read_only) {
+                                                        bool read_only,
+                                                        bool is_new) {
   struct stat status;
   if (fstat(file.get(), &status) != 0) return PathError("stat", path, errno);
   if (S_ISCHR(status.st_mode)) {
@@ -123,6 +124,7 @@ absl::StatusOr<std::unique_ptr<CacheDevice>> MakeDevice(const std::string& path,
   }
   MemoryCacheDevice::Options options;
   options.read_only = read_only;
+  options.is_new = is_new;
   options.page_size = sysconf(_SC_PAGESIZE);
   ASSIGN_OR_RETURN(options.size, FileSize(path, file.get()));
   if (S_ISREG(status.st_mode) && IsTmpfs(file.get())) {
@@ -160,7 +162,8 @@ absl::StatusOr<OpenedCacheDevice> OpenCacheDevice(
     ASSIGN_OR_RETURN(file, OpenExisting(path, options.read_only));
   }
   ASSIGN_OR_RETURN(opened.device,
-                   MakeDevice(path, std::move(file), options.read_only));
+                   MakeDevice(path, std::move(file), options.read_only,
+                              opened.created));
   return opened;
 }
 

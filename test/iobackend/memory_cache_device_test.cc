@@ -4,6 +4,7 @@
 #include "iobackend/memory_cache_device.h"
 
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 #include <string>
 
@@ -54,6 +55,36 @@ class MemoryCacheDeviceTest : public ::testing::TestWithParam<Media> {
 INSTANTIATE_TEST_SUITE_P(Media, MemoryCacheDeviceTest,
                          ::testing::Values(Media::kTmpfs,
                                            Media::kDaxWithoutSync));
+
+uint64_t PageFaults() {
+  rusage usage = {};
+  EXPECT_EQ(getrusage(RUSAGE_THREAD, &usage), 0);
+  return usage.ru_minflt;
+}
+
+TEST(MemoryCacheDevicePrefault, AStoreDoesNotFaultAtEachPageAfterARestart) {
+  constexpr uint64_t kLarge = 8 << 20;
+  const TestDirectory directory(kTmpfs);
+  const std::string path = directory.File("cache");
+  MakeSparseFile(path, kLarge);
+  const std::vector<std::byte> bytes = Pattern(kPageSize, 1);
+  for (const bool is_new : {true, false}) {
+    auto device = MemoryCacheDevice::Create(
+        path, OpenFile(path, O_RDWR), {.is_new = is_new, .size = kLarge});
+    ASSERT_THAT(device, IsOk());
+    const uint64_t before = PageFaults();
+    for (uint64_t at = 0; at < kLarge; at += kPageSize) {
+      ASSERT_THAT((*device)->Write(MediaOffset(at), bytes), IsOk());
+    }
+    // 2,048 pages; the kernel counts each that it had to make.
+    if (!is_new) {
+      EXPECT_LT(PageFaults() - before, 512);
+    }
+    std::vector<std::byte> out(kPageSize);
+    ASSERT_THAT((*device)->Read(MediaOffset(kLarge - kPageSize), out), IsOk());
+    EXPECT_EQ(out, bytes);
+  }
+}
 
 TEST_P(MemoryCacheDeviceTest, EveryReaderSeesWhatWasWritten) {
   const auto bytes = Pattern(3 * kPageSize + 77, 1);
