@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <span>
 
@@ -37,6 +38,12 @@ class AlignedBuffer {
   std::unique_ptr<std::byte[], Free> bytes_;
   size_t size_ = 0;
 };
+
+inline AlignedBuffer CopyOf(std::span<const std::byte> bytes) {
+  AlignedBuffer copy(bytes.size());
+  std::memcpy(copy.data(), bytes.data(), bytes.size());
+  return copy;
+}
 
 }  // namespace pcachefs
 

@@ -86,8 +86,7 @@ void CachedImage::Write(ImageRange range, std::span<const std::byte> bytes,
     done(std::move(checked));
     return;
   }
-  core_->write_path().Write(range, bytes, payload,
-                            Timed(*core_, Timing::kWrite, std::move(done)));
+  core_->write_path().Write(range, bytes, payload, std::move(done));
 }
 
 void CachedImage::Discard(ImageRange range, Done done) {
@@ -110,6 +109,7 @@ void CachedImage::Erase(ImageRange range, KeyKind kind, Done done) {
 
 void CachedImage::Flush(Done done) {
   core_->counters().Add(Counter::kFlushes);
+  core_->flush_pattern().NoteFlush();
   done = Timed(*core_, Timing::kFlush, std::move(done));
   if (GoesAround(core_->settings().mode()) && !core_->read_only()) {
     return core_->around_path().Flush(std::move(done));

@@ -1,14 +1,13 @@
 #include "core/write_path.h"
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
 #include "core/aligned_buffer.h"
 #include "core/around_path.h"
 #include "core/joined_done.h"
 #include "core/mutation.h"
-#include "core/read_path.h"
+#include "core/unaligned_write.h"
 #include "meta/status_macros.h"
 #include "meta/units.h"
 
@@ -29,166 +28,61 @@ bool IsSectorAligned(ImageRange range) {
          IsAligned(range.length, kSectorSize);
 }
 
-ImageRange WidenToSectors(ImageRange range) {
-  const ImageOffset begin(RoundDown(range.offset.value(), kSectorSize));
-  return {begin, RoundUp(range.end().value(), kSectorSize) - begin.value()};
-}
-
-AlignedBuffer Copy(std::span<const std::byte> bytes) {
-  AlignedBuffer copy(bytes.size());
-  std::memcpy(copy.data(), bytes.data(), bytes.size());
-  return copy;
-}
-
 }  // namespace
-
-// A write whose edges are not whole sectors: reads the edge sectors, puts the
-// bytes in, writes whole sectors, and starts again if an edge was overwritten
-// in between.
-class WritePath::Unaligned : public std::enable_shared_from_this<Unaligned> {
- public:
-  Unaligned(WritePath& path, ImageRange range,
-            std::span<const std::byte> bytes, Done done)
-      : path_(path),
-        core_(path.core_),
-        range_(range),
-        whole_(WidenToSectors(range)),
-        bytes_(Copy(bytes)),
-        buffer_(whole_.length),
-        since_(core_.clock().Now()),
-        done_(std::move(done)) {}
-
-  void Start() {
-    for (const ImageRange edge : Edges()) Watch(edge);
-    auto join = std::make_shared<JoinedDone>(
-        [self = shared_from_this()](absl::Status status) {
-          self->OnEdgesRead(std::move(status));
-        });
-    for (const ImageRange edge : Edges()) {
-      core_.read_path().Read(
-          edge,
-          buffer_.span().subspan(edge.offset - whole_.offset, edge.length),
-          CachedImage::Buffer::kUntilAnswered, JoinedDone::Part(join));
-    }
-  }
-
- private:
-  absl::InlinedVector<ImageRange, 2> Edges() const {
-    const ImageRange first = {whole_.offset, kSectorSize};
-    const ImageRange last = {whole_.end() - kSectorSize, kSectorSize};
-    absl::InlinedVector<ImageRange, 2> edges;
-    if (first.offset != range_.offset || first == last) edges.push_back(first);
-    if (last.end() != range_.end() && first != last) edges.push_back(last);
-    return edges;
-  }
-
-  void Watch(ImageRange edge) {
-    auto placeholder = std::make_shared<Fill>();
-    placeholder->range = edge;
-    placeholder->arrived = true;
-    ForEachSlice(edge, [&](const ShardSlice& slice) {
-      Shard& shard = core_.shards()[slice.shard];
-      absl::MutexLock lock(&shard.mutex);
-      shard.fills.push_back(placeholder);
-    });
-    placeholders_.push_back(std::move(placeholder));
-  }
-
-  void Unwatch() {
-    for (const auto& placeholder : placeholders_) {
-      ForEachSlice(placeholder->range, [&](const ShardSlice& slice) {
-        Shard& shard = core_.shards()[slice.shard];
-        absl::MutexLock lock(&shard.mutex);
-        shard.ForgetFill(placeholder.get());
-      });
-    }
-    placeholders_.clear();
-  }
-
-  void OnEdgesRead(absl::Status status) {
-    if (!status.ok()) return Finish(std::move(status));
-    if (!admitted_) {
-      admitted_ = core_.throttle().Admit(whole_.length, since_);
-      if (!admitted_) return Finish(absl::CancelledError("throttled"));
-    }
-    std::memcpy(buffer_.data() + (range_.offset - whole_.offset),
-                bytes_.data(), bytes_.size());
-    if (!core_.gate().Enter()) {
-      return Finish(absl::CancelledError("the mode changes"));
-    }
-    if (GoesAround(core_.settings().mode())) {
-      const bool started = core_.around_path().Start(
-          {.kind = KeyKind::kWrite, .range = whole_, .bytes = buffer_.span()},
-          placeholders_, [self = shared_from_this()](absl::Status written) {
-            self->core_.LeaveGate();
-            self->Finish(std::move(written));
-          });
-      if (started) return;
-      status = absl::CancelledError("the log has no room");
-    } else {
-      status = path_.TryChange(KeyKind::kWrite, whole_, buffer_.span(),
-                               placeholders_);
-      if (absl::IsResourceExhausted(status)) {
-        status = absl::CancelledError("the cache has no room");
-      }
-    }
-    core_.LeaveGate();
-    Finish(std::move(status));
-  }
-
-  void Finish(absl::Status status) {
-    Unwatch();
-    if (absl::IsAborted(status)) return Start();
-    if (absl::IsCancelled(status)) return Wait();
-    done_(std::move(status));
-  }
-
-  void Wait() {
-    path_.TryOrWait([self = shared_from_this()](const absl::Status& failed) {
-      if (!failed.ok()) {
-        self->done_(failed);
-        return true;
-      }
-      if (self->core_.gate().is_closed()) return false;
-      // An attempt leaves the line, reads the edges again and may come back to
-      // its end: not for nothing, or background work would run in a circle.
-      // Once without looking, since there may be room in an open segment.
-      if (!self->admitted_) {
-        self->admitted_ = self->core_.throttle().Admit(self->whole_.length,
-                                                       self->since_);
-        if (!self->admitted_) return false;
-      } else if (std::exchange(self->retried_, true) &&
-                 self->core_.space().payload_left() == 0) {
-        return false;
-      }
-      self->Start();
-      return true;
-    });
-  }
-
-  WritePath& path_;
-  ImageCore& core_;
-  const ImageRange range_;
-  const ImageRange whole_;
-  const AlignedBuffer bytes_;
-  AlignedBuffer buffer_;
-  Placeholders placeholders_;
-  const absl::Time since_;
-  bool admitted_ = false;  // by the throttle
-  bool retried_ = false;
-  Done done_;
-};
 
 void WritePath::Write(ImageRange range, std::span<const std::byte> bytes,
                       CachedImage::Payload payload, Done done) {
   core_.counters().Add(Counter::kWrites);
   core_.counters().Add(Counter::kWriteBytes, range.length);
+  core_.flush_pattern().NoteWrite();
+  const int64_t began = core_.clock().NowNanos();
+  if (!IsSectorAligned(range) || range.length > LargestWrite()) {
+    WriteParts(range, bytes, payload, AnswerLater(began, std::move(done)));
+    return;
+  }
+  bool admitted = false;
+  absl::Status status;
+  if (TryAtOnce(range, bytes, admitted, status)) {
+    Answer(began, std::move(status), std::move(done));
+  } else {
+    WriteLater(range, bytes, payload, admitted,
+               AnswerLater(began, std::move(done)));
+  }
+}
+
+void WritePath::Answer(int64_t began, absl::Status status, Done done) {
+  const auto answer = [this, began](absl::Status status, Done& done) {
+    core_.counters().AddLatency(Timing::kWrite,
+                                core_.clock().NowNanos() - began);
+    done(std::move(status));
+  };
+  // Where a flush will follow: durable first, then answered (flush_pattern.h).
+  if (status.ok() && core_.flush_pattern().expects_flush() &&
+      !core_.device().persist_is_cheap() &&
+      !GoesAround(core_.settings().mode())) {
+    core_.Commit(/*end_epoch=*/false,
+                 [answer, done = std::move(done)](absl::Status status) mutable {
+                   answer(std::move(status), done);
+                 });
+    return;
+  }
+  answer(std::move(status), done);
+}
+
+WritePath::Done WritePath::AnswerLater(int64_t began, Done done) {
+  return [this, began, done = std::move(done)](absl::Status status) mutable {
+    Answer(began, std::move(status), std::move(done));
+  };
+}
+
+void WritePath::WriteParts(ImageRange range, std::span<const std::byte> bytes,
+                           CachedImage::Payload payload, Done done) {
   if (IsSectorAligned(range)) {
     WriteSectors(range, bytes, payload, std::move(done));
     return;
   }
   if (range.length <= kMaxUnaligned) {
-    std::make_shared<Unaligned>(*this, range, bytes, std::move(done))->Start();
+    WriteUnaligned(range, bytes, std::move(done));
     return;
   }
   auto join = std::make_shared<JoinedDone>(std::move(done));
@@ -202,9 +96,7 @@ void WritePath::Write(ImageRange range, std::span<const std::byte> bytes,
     if (IsSectorAligned(part)) {
       WriteSectors(part, part_bytes, payload, JoinedDone::Part(join));
     } else {
-      std::make_shared<Unaligned>(*this, part, part_bytes,
-                                  JoinedDone::Part(join))
-          ->Start();
+      WriteUnaligned(part, part_bytes, JoinedDone::Part(join));
     }
   };
   write_part(range.offset.value(), begin);
@@ -212,22 +104,34 @@ void WritePath::Write(ImageRange range, std::span<const std::byte> bytes,
   write_part(end, range.end().value());
 }
 
+void WritePath::WriteUnaligned(ImageRange range,
+                               std::span<const std::byte> bytes, Done done) {
+  std::make_shared<UnalignedWrite>(*this, range, bytes, std::move(done))
+      ->Start();
+}
+
+uint64_t WritePath::LargestWrite() const {
+  // No more than a segment: an attempt must succeed as soon as reclaim has
+  // freed one.
+  return std::min<uint64_t>(kMaxWrite, core_.table().geometry().segment_size());
+}
+
 void WritePath::WriteSectors(ImageRange range,
                              std::span<const std::byte> bytes,
                              CachedImage::Payload payload, Done done) {
-  // No more than a segment: an attempt must succeed as soon as reclaim has
-  // freed one.
-  const uint64_t largest =
-      std::min<uint64_t>(kMaxWrite, core_.table().geometry().segment_size());
-  if (range.length <= largest) {
-    WriteAligned(range, bytes, payload, std::move(done));
-    return;
-  }
+  const uint64_t largest = LargestWrite();
   auto join = std::make_shared<JoinedDone>(std::move(done));
   for (uint64_t at = 0; at < range.length; at += largest) {
     const uint64_t length = std::min(largest, range.length - at);
-    WriteAligned({range.offset + at, length}, bytes.subspan(at, length),
-                 payload, JoinedDone::Part(join));
+    const ImageRange part = {range.offset + at, length};
+    bool admitted = false;
+    absl::Status status;
+    if (TryAtOnce(part, bytes.subspan(at, length), admitted, status)) {
+      JoinedDone::Part(join)(std::move(status));
+    } else {
+      WriteLater(part, bytes.subspan(at, length), payload, admitted,
+                 JoinedDone::Part(join));
+    }
   }
 }
 
@@ -242,22 +146,21 @@ struct WritePath::Request {
   Done done;
 };
 
-void WritePath::WriteAligned(ImageRange range,
-                             std::span<const std::byte> bytes,
-                             CachedImage::Payload payload, Done done) {
-  const bool admitted =
-      !has_waiting() && core_.throttle().Admit(range.length);
-  if (admitted && core_.gate().Enter()) {
-    absl::Status status = absl::ResourceExhaustedError("");
-    if (!GoesAround(core_.settings().mode())) {
-      status = TryChange(KeyKind::kWrite, range, bytes, {});
-    }
-    core_.LeaveGate();
-    if (!absl::IsResourceExhausted(status)) {
-      done(std::move(status));
-      return;
-    }
+bool WritePath::TryAtOnce(ImageRange range, std::span<const std::byte> bytes,
+                          bool& admitted, absl::Status& status) {
+  admitted = !has_waiting() && core_.throttle().Admit(range.length);
+  if (!admitted || !core_.gate().Enter()) return false;
+  status = absl::ResourceExhaustedError("");
+  if (!GoesAround(core_.settings().mode())) {
+    status = TryChange(KeyKind::kWrite, range, bytes, {});
   }
+  core_.LeaveGate();
+  return !absl::IsResourceExhausted(status);
+}
+
+void WritePath::WriteLater(ImageRange range, std::span<const std::byte> bytes,
+                           CachedImage::Payload payload, bool admitted,
+                           Done done) {
   auto request = std::make_shared<Request>(
       Request{.kind = KeyKind::kWrite,
               .range = range,
@@ -267,7 +170,7 @@ void WritePath::WriteAligned(ImageRange range,
               .admitted = admitted,
               .done = std::move(done)});
   if (payload == CachedImage::Payload::kCopyIfWaiting) {
-    request->copy = Copy(bytes);
+    request->copy = CopyOf(bytes);
     request->bytes = request->copy.span();
   }
   if (has_waiting() || !TryRequest(request)) WaitInLine(std::move(request));
@@ -284,8 +187,9 @@ void WritePath::Erase(ImageRange range, KeyKind kind, Done done) {
   static constexpr std::byte kZeros[2 * kSectorSize] = {};
   const auto write_zeros = [&](uint64_t from, uint64_t to) {
     if (from >= to) return;
-    Write({ImageOffset(from), to - from}, std::span(kZeros).first(to - from),
-          CachedImage::Payload::kBorrowUntilDone, JoinedDone::Part(join));
+    WriteParts({ImageOffset(from), to - from},
+               std::span(kZeros).first(to - from),
+               CachedImage::Payload::kBorrowUntilDone, JoinedDone::Part(join));
   };
   if (begin >= end) {
     write_zeros(range.offset.value(), range.end().value());

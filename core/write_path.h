@@ -65,14 +65,31 @@ class WritePath {
   // wait; otherwise it has answered its requester. It is called with an error
   // when there is nothing to wait for any more, and must answer then.
   using Attempt = absl::AnyInvocable<bool(const absl::Status&)>;
-  class Unaligned;
   struct Request;
+  friend class UnalignedWrite;
+
+  // Answers a write that began at `began`, after a barrier if a flush is
+  // expected to follow.
+  void Answer(int64_t began, absl::Status status, Done done);
+  Done AnswerLater(int64_t began, Done done);
+
+  // A write that no one has to wait for: nothing is allocated for it. False: it
+  // must wait or goes around the cache. `admitted`: the throttle has let it in.
+  bool TryAtOnce(ImageRange range, std::span<const std::byte> bytes,
+                 bool& admitted, absl::Status& status);
+  // What is left to do if that was false.
+  void WriteLater(ImageRange range, std::span<const std::byte> bytes,
+                  CachedImage::Payload payload, bool admitted, Done done);
 
   void TryOrWait(Attempt attempt);
+  // What is not sector-aligned, or too large, in parts.
+  void WriteParts(ImageRange range, std::span<const std::byte> bytes,
+                  CachedImage::Payload payload, Done done);
   void WriteSectors(ImageRange range, std::span<const std::byte> bytes,
                     CachedImage::Payload payload, Done done);
-  void WriteAligned(ImageRange range, std::span<const std::byte> bytes,
-                    CachedImage::Payload payload, Done done);
+  void WriteUnaligned(ImageRange range, std::span<const std::byte> bytes,
+                      Done done);
+  uint64_t LargestWrite() const;
   void EraseAligned(ImageRange range, KeyKind kind, Done done);
 
   // A change of whole sectors, by whatever way the mode wants. False: it must
