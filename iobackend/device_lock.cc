@@ -24,6 +24,7 @@ namespace pcachefs {
 namespace {
 
 constexpr absl::Duration kPatience = absl::Seconds(10);
+constexpr absl::Duration kPatienceWithUnknown = absl::Milliseconds(100);
 constexpr absl::Duration kPause = absl::Milliseconds(2);
 // A byte that nobody else locks, far from those that QEMU does.
 constexpr off_t kRequestsByte = off_t{1} << 62;
@@ -48,10 +49,22 @@ int FindLockHolder(const struct stat& device) {
   return 0;
 }
 
-bool HolderHasDied(int fd) {
+// udev locks a block device while it looks at it, and looks whenever one that
+// could be written is closed: by a daemon, too, that its successor follows.
+bool IsUdev(int process) {
+  std::string name;
+  std::ifstream("/proc/" + std::to_string(process) + "/comm") >> name;
+  return name.find("udev") != std::string::npos;
+}
+
+// How long it is worth waiting for the holder of a lock to let go of it.
+absl::Duration PatienceWithHolder(int fd) {
   struct stat device;
   const int process = fstat(fd, &device) == 0 ? FindLockHolder(device) : 0;
-  return process > 0 && kill(process, 0) != 0 && errno == ESRCH;
+  // Has just let go, or lives in another PID namespace.
+  if (process == 0) return kPatienceWithUnknown;
+  const bool has_died = kill(process, 0) != 0 && errno == ESRCH;
+  return has_died || IsUdev(process) ? kPatience : absl::ZeroDuration();
 }
 
 }  // namespace
@@ -68,12 +81,12 @@ std::string DescribeLockHolder(int fd) {
 
 absl::Status LockDevice(int fd, LockKind kind, absl::string_view description) {
   const int operation = kind == LockKind::kShared ? LOCK_SH : LOCK_EX;
-  const absl::Time deadline = MonotonicNow() + kPatience;
+  const absl::Time begin = MonotonicNow();
   for (;;) {
     if (flock(fd, operation | LOCK_NB) == 0) return absl::OkStatus();
     if (errno == EINTR) continue;
     if (errno != EWOULDBLOCK) return PathError("lock", description, errno);
-    if (!HolderHasDied(fd) || MonotonicNow() > deadline) break;
+    if (MonotonicNow() - begin >= PatienceWithHolder(fd)) break;
     absl::SleepFor(kPause);
   }
   return absl::FailedPreconditionError(absl::StrCat(

@@ -21,7 +21,7 @@ enum class LockKind {
 // open within this process meet the same lock. FailedPrecondition, naming the
 // holder if /proc/locks tells, when it is taken. `description` begins the
 // message. A holder that has died and whose requests are still on their way is
-// waited for, some seconds.
+// waited for, some seconds, and so is udev, which locks what it looks at.
 absl::Status LockDevice(int fd, LockKind kind, absl::string_view description);
 
 // The same for another open file description of a device that LockDevice has
