@@ -5,12 +5,9 @@
 // Not among the others, as it takes an emulator, a kernel and minutes:
 //
 //   tools/setup --guest
-//   export PCACHEFS_GUEST_KERNEL=$PWD/.deps/guest/vmlinuz
-//   bazel test --config=ci --test_env=PCACHEFS_GUEST_KERNEL //test/e2e:guest_test
+//   bazel test --config=ci //test/e2e:guest_test
 
-#include <stdlib.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <fstream>
 #include <memory>
@@ -22,6 +19,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "meta/units.h"
+#include "test/e2e/testing/guest.h"
 #include "test/e2e/testing/loop_device.h"
 #include "test/e2e/testing/outcome_matchers.h"
 #include "test/e2e/testing/process.h"
@@ -67,10 +65,9 @@ class GuestTest : public testing::Test {
  protected:
   void SetUp() override {
     ASSERT_THAT(RequirePrograms({"qemu-system-x86_64", "busybox"}), IsOk());
-    const char* const kernel = getenv("PCACHEFS_GUEST_KERNEL");
-    ASSERT_TRUE(kernel != nullptr && access(kernel, R_OK) == 0)
-        << "no kernel for the guest: run tools/setup --guest";
-    kernel_ = kernel;
+    const auto guest = GuestDirectory();
+    ASSERT_THAT(guest, IsOk());
+    kernel_ = *guest + "/vmlinuz";
     ASSERT_THAT(served_.Start(), IsOk());
     ASSERT_NO_FATAL_FAILURE(MakeRoot());
   }
@@ -94,7 +91,7 @@ class GuestTest : public testing::Test {
   // kernel itself; with flushes and discards.
   Outcome Boot() {
     return RunCommand(
-        {"qemu-system-x86_64", "-accel", "tcg", "-m", "256", "-nographic",
+        {"qemu-system-x86_64", "-accel", "tcg", "-cpu", kGuestProcessor, "-m", "256", "-nographic",
          "-nic", "none", "-no-reboot", "-drive",
          absl::StrCat("file=", served_.image(),
                       ",format=raw,if=none,id=disk,cache=none,discard=unmap"),

@@ -104,14 +104,13 @@ absl::StatusOr<int> Listen(const std::string& path) {
   return fd;
 }
 
-// -cx16: QEMU 7.2 emulates cmpxchg16b wrongly with several processors.
 std::vector<std::string> Command(const GuestOptions& options,
                                  const std::string& kernel,
                                  const std::string& console,
                                  const std::string& shell) {
   std::vector<std::string> command = {
       "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu",
-      "max,-cx16,-la57", "-smp", "2", "-m", "768", "-display", "none",
+      kGuestProcessor, "-smp", "2", "-m", "768", "-display", "none",
       "-nodefaults", "-no-reboot",
       "-serial", absl::StrCat("file:", console),
       "-serial", absl::StrCat("unix:", shell),

@@ -22,6 +22,10 @@
 
 namespace pcachefs {
 
+// QEMU's -cpu. -cx16: QEMU 7.2 emulates cmpxchg16b wrongly, and Linux 6.12 dies
+// of it.
+inline constexpr char kGuestProcessor[] = "max,-cx16,-la57";
+
 // What tools/setup --guest has made; an error that says how to get it.
 absl::StatusOr<std::string> GuestDirectory();
 
