@@ -34,12 +34,15 @@ absl::Status Barrier::Persist() {
 }
 
 void Barrier::PersistAsync(Done done) {
-  if (device_.persist_is_cheap()) {
-    done(Persist());
-    return;
+  if (!device_.persist_is_cheap()) {
+    absl::MutexLock lock(&mutex_);
+    // After that nobody may run Step() any more.
+    if (!stopped_) {
+      waiters_.push_back({started_ + 1, std::move(done)});
+      return;
+    }
   }
-  absl::MutexLock lock(&mutex_);
-  waiters_.push_back({started_ + 1, std::move(done)});
+  done(Persist());
 }
 
 uint64_t Barrier::WriteTicket() {

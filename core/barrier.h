@@ -29,8 +29,8 @@ class Barrier {
   // Makes everything written before the call durable. Waits.
   absl::Status Persist();
 
-  // The same without waiting, unless the device's Persist is cheap: `done` runs
-  // later, in Step().
+  // The same without waiting: `done` runs later, in Step(). If the device's
+  // Persist is cheap, and after Stop(), it waits and runs within the call.
   void PersistAsync(Done done);
 
   // Number of persists started: taken after a write, it tells in Covered()

@@ -37,9 +37,11 @@ class FlushPattern {
   }
 
  private:
-  // Looked at every so many flushes; for so many writes at most.
-  static constexpr uint32_t kWindow = 32;
-  static constexpr uint32_t kMostWrites = 40;
+  // Looked at every so many flushes; for so many writes at most. Those who are
+  // answered by one barrier come in step, all writes first and all flushes after:
+  // a window is as many of both as may be on their way together.
+  static constexpr uint32_t kWindow = 128;
+  static constexpr uint32_t kMostWrites = 160;
 
   std::atomic<uint32_t> writes_{0};
   std::atomic<uint32_t> flushes_{0};

@@ -30,7 +30,7 @@ class IndexLoader {
   // `thread_count` of its own; 0: all is done by the caller, in an order that
   // depends on nothing but the calls.
   IndexLoader(Shards& shards, uint32_t thread_count);
-  // Changes that were not finished are not made.
+  // Without Finish() some of the changes are made and some are not.
   ~IndexLoader();
 
   // The slice is served from `source` from now on, or from the backing device.

@@ -25,7 +25,9 @@ class Prefault {
   Prefault(std::byte* begin, size_t size, bool is_new);
 
   // The bytes are about to be written. A hint: what cannot be made ready, where
-  // the file system is full, is left to the store itself. Requires: the range
+  // the file system is full, is left to the store itself. Of a sparse file up to
+  // a window more than what is stored gets memory; pages that were swapped out
+  // come back a window at a time. Requires: the range
   // lies within the mapping and is not empty.
   void BeforeWrite(uint64_t offset, size_t length) {
     const uint64_t last = (offset + length - 1) / kWindow;

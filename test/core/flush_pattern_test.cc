@@ -28,7 +28,7 @@ TEST(FlushPattern, NothingIsExpectedAtFirst) {
 
 TEST(FlushPattern, OneFlushForEachWrite) {
   FlushPattern pattern;
-  for (int i = 0; i < 32; ++i) {
+  for (int i = 0; i < 128; ++i) {
     EXPECT_FALSE(pattern.expects_flush());
     pattern.NoteWrite();
     pattern.NoteFlush();
@@ -38,16 +38,21 @@ TEST(FlushPattern, OneFlushForEachWrite) {
 
 TEST(FlushPattern, ManyWritesAtATimeThenManyFlushes) {
   FlushPattern pattern;
-  for (int round = 0; round < 4; ++round) {
-    for (int i = 0; i < 16; ++i) pattern.NoteWrite();
-    for (int i = 0; i < 16; ++i) pattern.NoteFlush();
+  for (const int jobs : {16, 64, 128}) {
+    for (int round = 0; round < 256 / jobs; ++round) {
+      for (int i = 0; i < jobs; ++i) pattern.NoteWrite();
+      for (int i = 0; i < jobs; ++i) pattern.NoteFlush();
+    }
+    EXPECT_TRUE(pattern.expects_flush()) << jobs;
+    for (int i = 0; i < jobs; ++i) pattern.NoteWrite();
+    EXPECT_TRUE(pattern.expects_flush()) << jobs;
+    for (int i = 0; i < jobs; ++i) pattern.NoteFlush();
   }
-  EXPECT_TRUE(pattern.expects_flush());
 }
 
 TEST(FlushPattern, TwoWritesForEachFlush) {
   FlushPattern pattern;
-  for (int i = 0; i < 100; ++i) {
+  for (int i = 0; i < 300; ++i) {
     pattern.NoteWrite();
     pattern.NoteWrite();
     pattern.NoteFlush();
@@ -57,7 +62,7 @@ TEST(FlushPattern, TwoWritesForEachFlush) {
 
 TEST(FlushPattern, EndsAfterAFewWritesWithoutFlush) {
   FlushPattern pattern;
-  for (int i = 0; i < 32; ++i) {
+  for (int i = 0; i < 128; ++i) {
     pattern.NoteWrite();
     pattern.NoteFlush();
   }
@@ -66,12 +71,12 @@ TEST(FlushPattern, EndsAfterAFewWritesWithoutFlush) {
     pattern.NoteWrite();
     ++writes;
   }
-  EXPECT_LE(writes, 41);
+  EXPECT_LE(writes, 161);
 }
 
 TEST(FlushPattern, FlushesAloneTellNothing) {
   FlushPattern pattern;
-  for (int i = 0; i < 100; ++i) pattern.NoteFlush();
+  for (int i = 0; i < 300; ++i) pattern.NoteFlush();
   EXPECT_FALSE(pattern.expects_flush());
 }
 
@@ -81,8 +86,8 @@ class FlushPatternInUse : public testing::Test {
  protected:
   void SetUp() override {
     ASSERT_THAT(machine_.Start(), IsOk());
-    for (uint64_t i = 0; i < 32; ++i) {
-      ASSERT_THAT(machine_.Write(i * kBlockSize, Block('a')), IsOk());
+    for (uint64_t i = 0; i < 128; ++i) {
+      ASSERT_THAT(machine_.Write(i % 32 * kBlockSize, Block('a')), IsOk());
       ASSERT_THAT(machine_.Flush(), IsOk());
     }
     ASSERT_TRUE(machine_.core().flush_pattern().expects_flush());
@@ -135,6 +140,13 @@ TEST_F(FlushPatternInUse, AFlushIsABoundaryAlsoWithoutABarrier) {
   EXPECT_GT(std::count(first, history.end(), "write 0+4096"), 1);
   const auto second = std::find(first + 1, history.end(), "write 0+4096");
   EXPECT_NE(std::find(first, second, "flush"), second);
+}
+
+TEST_F(FlushPatternInUse, AWriteBehindTheLastStepIsAnswered) {
+  machine_.core().barrier().Stop();
+  const Pending write = machine_.StartWrite(0, Block('b'));
+  EXPECT_TRUE(write->done);
+  EXPECT_THAT(write->status, IsOk());
 }
 
 TEST_F(FlushPatternInUse, AWriteWhoseBarrierFailsIsNotAcknowledged) {
