@@ -320,11 +320,11 @@ TEST_F(ReadOnlyBackingTest, PowerCutAtAnyInstantOfCarryingLosesNothing) {
     Random random(changes);
     fork->CutPower(random);
     FakeClock clock;
+    ScriptedDisk disk(machine().disk().size());
+    disk.Fill(0, std::string(disk.size(), 'd'));
     const auto cache =
         Cache::Open(*fork, CacheOptions{.start_threads = false}, clock);
     ASSERT_THAT(cache, IsOk());
-    ScriptedDisk disk(machine().disk().size());
-    disk.Fill(0, std::string(disk.size(), 'd'));
     const auto image = (*cache)->Attach("vm1", disk.Open(), {});
     ASSERT_THAT(image, IsOk());
     std::string bytes(3 * kMiB, '?');
