@@ -352,10 +352,10 @@ TEST_F(ReclaimTest, StoreDuringThePersistOfKeyTailDoesNotTakeItBack) {
       Random random(seed);
       fork->CutPower(random);
       FakeClock clock;
+      ScriptedDisk disk(machine().disk().size());
       const auto cache =
           Cache::Open(*fork, CacheOptions{.start_threads = false}, clock);
       ASSERT_THAT(cache, IsOk());
-      ScriptedDisk disk(machine().disk().size());
       ASSERT_THAT((*cache)->Attach("vm1", disk.Open(), {}), IsOk());
       ++starts;
     }

@@ -223,11 +223,11 @@ TEST_F(SecondLifeTest, PowerCutAtAnyInstantOfTheMoveLosesNothing) {
     Random random(starts);
     fork->CutPower(random);
     FakeClock clock;
+    ScriptedDisk disk(machine().disk().size());
+    disk.Fill(0, machine().disk().Content(0, machine().disk().size()));
     const auto cache =
         Cache::Open(*fork, CacheOptions{.start_threads = false}, clock);
     ASSERT_THAT(cache, IsOk());
-    ScriptedDisk disk(machine().disk().size());
-    disk.Fill(0, machine().disk().Content(0, machine().disk().size()));
     const auto image = (*cache)->Attach("vm1", disk.Open(), {});
     ASSERT_THAT(image, IsOk());
     std::string bytes(2 * kMiB, '?');
