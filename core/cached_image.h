@@ -23,6 +23,7 @@
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "core/hit_view.h"
 #include "core/image_settings.h"
 #include "core/status.h"
 #include "meta/key_set.h"
@@ -55,12 +56,18 @@ class CachedImage {
   void Read(ImageRange range, std::span<std::byte> out, Done done,
             Buffer buffer = Buffer::kUntilDestroyed);
 
+  // Another way to read hits, where the cache device is mapped memory. Requires:
+  // the range lies within the image and is not empty.
+  HitView ViewHit(ImageRange range) { return HitView(*core_, range); }
+
   // OK: every reader sees the bytes, and a death of this process does not lose
   // them; durable after a later Flush. Any byte range within the image; ranges
   // that are not whole sectors are read, modified and written as one atomic
-  // step (beyond 64 KiB: each edge is). May be answered later, when the cache is full; `payload` says whether
-  // `bytes` lives that long or must be copied when the answer has to wait. OutOfRange beyond size(); FailedPrecondition on a
-  // read-only image; Unavailable when the cache device failed.
+  // step (beyond 64 KiB: each edge is). May be answered later, when the cache is
+  // full, or when a barrier has made it durable (core/flush_pattern.h); `payload`
+  // says whether `bytes` lives that long or must be copied when the answer has to
+  // wait. OutOfRange beyond size(); FailedPrecondition on a read-only image;
+  // Unavailable when the cache device failed.
   enum class Payload { kCopyIfWaiting, kBorrowUntilDone };
   void Write(ImageRange range, std::span<const std::byte> bytes,
              Payload payload, Done done);

@@ -120,6 +120,8 @@ class ImageCore {
   ImageTag tag() const { return tag_; }
   uint64_t size() const { return size_.load(std::memory_order_acquire); }
   bool read_only() const { return read_only_; }
+  // Payload can be looked at where it stands.
+  bool is_mapped() const { return is_mapped_; }
   // Nothing is written back: what was written stays in the cache.
   bool read_only_backing() const { return read_only_backing_; }
   const LiveSettings& settings() const { return settings_; }
@@ -218,6 +220,7 @@ class ImageCore {
   const ImageTag tag_;
   std::atomic<uint64_t> size_;
   const bool read_only_;
+  const bool is_mapped_;
   const bool read_only_backing_;
   std::unique_ptr<BackingDevice> backing_;
   std::function<void()> kick_;

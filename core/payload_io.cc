@@ -106,6 +106,13 @@ absl::StatusOr<std::span<const std::byte>> PayloadIo::View(
   return std::span<const std::byte>(blocks + (begin - first), length);
 }
 
+uint32_t PayloadIo::MarkHit(CachePosition position, uint64_t length) {
+  const uint32_t begin = position.offset.value();
+  const uint32_t first = begin / kBlockSize;
+  const uint32_t end = DivideRoundingUp(begin + length, kBlockSize);
+  return table_.segment(position.segment).MarkHit(first, end - first);
+}
+
 CachePosition PayloadIo::PositionOf(uint64_t media_sector) const {
   const uint64_t segment_sectors =
       table_.geometry().segment_size() / kSectorSize;

@@ -45,6 +45,10 @@ class PayloadIo {
   absl::StatusOr<std::span<const std::byte>> View(CachePosition position,
                                                   uint64_t length);
 
+  // Notes a hit of these sectors, for reclaim, which keeps what was hit; blocks
+  // that were read ahead and are used only now.
+  uint32_t MarkHit(CachePosition position, uint64_t length);
+
   // From media sectors as the index has them, and back.
   CachePosition PositionOf(uint64_t media_sector) const;
   uint64_t MediaSectorOf(CachePosition position) const;

@@ -262,12 +262,8 @@ void ReadPath::CopyPayload(Request& request, Piece piece) {
 }
 
 void ReadPath::NoteHit(const Piece& piece) {
-  const uint32_t begin = piece.position.offset.value();
-  const uint32_t first = begin / kBlockSize;
-  const uint32_t count =
-      DivideRoundingUp(begin + piece.range.length, kBlockSize) - first;
   const uint32_t used =
-      core_.table().segment(piece.position.segment).MarkHit(first, count);
+      core_.payload().MarkHit(piece.position, piece.range.length);
   if (used > 0) {
     core_.counters().Add(Counter::kReadAheadUsedBytes, used * kBlockSize);
   }

@@ -3,6 +3,7 @@
 #include <glog/logging.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/uio.h>
 
 #include <atomic>
 #include <cstddef>
@@ -10,6 +11,7 @@
 #include <span>
 #include <utility>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/status/status.h"
 #include "fuse/connection.h"
 #include "fuse/current_request.h"
@@ -148,6 +150,20 @@ void FuseReply::Data(std::span<const std::byte> bytes) {
   Deliver([bytes](fuse_req_t request) {
     fuse_reply_buf(request, reinterpret_cast<const char*>(bytes.data()),
                    bytes.size());
+  });
+}
+
+void FuseReply::Gather(std::span<const std::span<const std::byte>> parts) {
+  if (parts.size() == 1) return Data(parts.front());
+  absl::InlinedVector<iovec, 16> vectors;
+  for (const std::span<const std::byte> part : parts) {
+    vectors.push_back(
+        {const_cast<std::byte*>(part.data()), part.size()});
+  }
+  CHECK(payload().empty());
+  // Within this call, since nothing is handed over without a ring.
+  Deliver([&vectors](fuse_req_t request) {
+    fuse_reply_iov(request, vectors.data(), static_cast<int>(vectors.size()));
   });
 }
 

@@ -58,6 +58,8 @@ class FuseReply {
   void Open(const fuse_file_info& info, bool parallel_writes);
   // The bytes are sent before the return, unless they are payload().
   void Data(std::span<const std::byte> bytes);
+  // The same for bytes that lie in several places. Not on a ring.
+  void Gather(std::span<const std::span<const std::byte>> parts);
   void Written(size_t length);
   void Statfs(const struct statvfs& statistics);
   void Offset(uint64_t offset);

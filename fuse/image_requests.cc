@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/cached_image.h"
+#include "core/hit_view.h"
 #include "fuse/errno_mapping.h"
 #include "fuse/fuse_reply.h"
 #include "fuse/piecewise.h"
@@ -79,6 +80,11 @@ void ImageRequests::Read(CachedImage& image, uint64_t offset, size_t length,
   if (range.empty()) return reply.Data({});
   if (reply.payload().size() >= range.length) {
     return ReadIntoPayload(image, range, std::move(reply));
+  }
+  if (reply.payload().empty()) {
+    // The classic channel copies from anywhere.
+    const HitView hit = image.ViewHit(range);
+    if (!hit.empty()) return reply.Gather(hit.parts());
   }
   ReadIntoBuffer(image, range, buffers_.Take(range.length), std::move(reply));
 }
