@@ -71,7 +71,7 @@ class Cache {
   // durable and comes back with Attach, but not by itself. A known image that
   // is not in service can only be removed with kDiscard. Drains that wait are
   // answered Unavailable. NotFound; FailedPrecondition, then it is served on,
-  // if dirty data is in the way; errors of the cache device: out of service,
+  // if dirty data or marks of lost data are in the way; errors of the cache device: out of service,
   // and found at the next start as a crash would leave it.
   absl::Status Detach(const std::string& name, DetachKind kind);
 

@@ -28,6 +28,16 @@ absl::Status StillDirty(ImageCore& core) {
       "or keep them"));
 }
 
+// Without the marks the image would show what was there before: the backing
+// device has no later data, and knows nothing of the loss.
+absl::Status LosesMarks(const std::string& name, uint64_t bytes) {
+  return absl::FailedPreconditionError(absl::StrCat(
+      "image ", name, ": ", bytes, " bytes of dirty data were lost on the "
+      "cache device, and without the cache older data would be read there; "
+      "overwrite or discard them (pcachectl map shows where), keep what is "
+      "cached with --keep_dirty, or --force forgets the loss"));
+}
+
 }  // namespace
 
 absl::Status CacheCore::Detach(const std::string& name, DetachKind kind) {
@@ -50,6 +60,8 @@ absl::Status CacheCore::Detach(const std::string& name, DetachKind kind) {
     if (kind == DetachKind::kRemove && core.has_dirty_data()) {
       return StillDirty(core);
     }
+    const uint64_t lost = core.LostBytes();
+    if (kind == DetachKind::kRemove && lost > 0) return LosesMarks(name, lost);
     RETURN_IF_ERROR(EndService(id));
   }
   if (kind != DetachKind::kKeepDirty) return Remove(id);

@@ -201,20 +201,21 @@ void ImageCore::NoteLost(ImageRange range, const absl::Status& why) {
   LOG(ERROR) << "image " << name_ << ": " << range.length
              << " bytes of dirty data at " << range.offset
              << " are lost: " << why;
-  {
-    absl::MutexLock lock(&mutex_);
-    lost_bytes_ += range.length;
+}
+
+uint64_t ImageCore::LostBytes() {
+  uint64_t sectors = 0;
+  for (uint32_t i = 0; i < kShardCount; ++i) {
+    Shard& shard = shards_[i];
+    absl::MutexLock lock(&shard.mutex);
+    sectors += shard.index.lost_sectors();
   }
-  health_.Set(HealthState::kDegraded, lasting_reason());
+  return sectors * kSectorSize;
 }
 
 std::string ImageCore::lasting_reason() {
   absl::MutexLock lock(&mutex_);
-  if (lost_bytes_ == 0) return size_problem_;
-  return absl::StrCat(lost_bytes_,
-                      " bytes of dirty data were lost on the cache device; "
-                      "reads of them answer an error until overwritten",
-                      size_problem_.empty() ? "" : "; ", size_problem_);
+  return size_problem_;
 }
 
 bool ImageCore::SizeStep() {
@@ -324,6 +325,15 @@ ImageStatus ImageCore::status() {
     status.state_reason = gate_.is_closed()
                               ? "writers wait until the mode is changed"
                               : "writers wait for space in the cache";
+  }
+  status.lost_bytes = LostBytes();
+  if (status.lost_bytes > 0 && status.state <= HealthState::kDegraded) {
+    if (status.state != HealthState::kDegraded) status.state_reason.clear();
+    status.state = HealthState::kDegraded;
+    absl::StrAppend(&status.state_reason,
+                    status.state_reason.empty() ? "" : "; ", status.lost_bytes,
+                    " bytes of dirty data were lost on the cache device; "
+                    "reads of them answer an error until overwritten");
   }
   for (uint32_t i = 0; i < kShardCount; ++i) {
     Shard& shard = shards_[i];

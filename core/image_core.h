@@ -174,11 +174,13 @@ class ImageCore {
   // True if it has grown.
   bool SizeStep();
 
-  // A range of dirty data was found bad and is now lost: told in the log and in
-  // status until restart (reads of it answer an error also after that).
+  // A range of dirty data was found bad and is now lost, as its mark says.
   void NoteLost(ImageRange range, const absl::Status& why);
-  // Why the image is degraded as long as nothing is done about it: data was
-  // lost, or the backing device has become smaller. Else empty.
+  // Of ranges of which reads answer an error, since dirty data was lost there
+  // and nothing was written since. Looks at every shard.
+  uint64_t LostBytes();
+  // Why the image is degraded as long as nothing is done about it: the backing
+  // device has become smaller. Else empty.
   std::string lasting_reason();
 
   // Changes the image's record durably: `edit` gets a copy and may refuse. One
@@ -254,7 +256,6 @@ class ImageCore {
   // The last barrier's cover that the log tails on the media tell of.
   SequenceNumber proven_ ABSL_GUARDED_BY(mutex_);
   absl::Time last_commit_ ABSL_GUARDED_BY(mutex_);
-  uint64_t lost_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
   std::string size_problem_ ABSL_GUARDED_BY(mutex_);
   absl::Time next_size_check_;  // of the caller of SizeStep
   std::atomic<bool> commit_in_flight_{false};

@@ -99,8 +99,9 @@ KeyIndex::Map::const_iterator KeyIndex::FirstOverlap(uint32_t start) const {
 }
 
 void KeyIndex::Count(uint32_t length, PieceSource source, bool added) {
-  if (source.kind() != PieceSource::Kind::kPayload) return;
-  payload_sectors_ += added ? length : -uint64_t{length};
+  const uint64_t change = added ? length : -uint64_t{length};
+  if (source.kind() == PieceSource::Kind::kPayload) payload_sectors_ += change;
+  if (source.kind() == PieceSource::Kind::kLost) lost_sectors_ += change;
 }
 
 KeyIndex::Map::iterator KeyIndex::Cut(Map::iterator it, uint32_t start,

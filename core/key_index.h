@@ -100,6 +100,7 @@ class KeyIndex {
   uint64_t piece_count() const { return pieces_.size(); }
   // Sectors covered by payload pieces.
   uint64_t payload_sectors() const { return payload_sectors_; }
+  uint64_t lost_sectors() const { return lost_sectors_; }
 
   // Every piece, for checks.
   void VisitAll(absl::FunctionRef<void(const Piece&)> visit) const;
@@ -135,6 +136,7 @@ class KeyIndex {
 
   uint64_t segment_sectors_;
   uint64_t payload_sectors_ = 0;
+  uint64_t lost_sectors_ = 0;
   Map pieces_;
 };
 

@@ -63,9 +63,9 @@ struct ImageOptions {
 
 // What becomes of an image that is taken out of service.
 enum class DetachKind {
-  kRemove,     // it is forgotten; refused while it has dirty data
+  kRemove,     // it is forgotten; refused while it has dirty or lost data
   kKeepDirty,  // all is kept for the next attach
-  kDiscard,    // it is forgotten, dirty data too
+  kDiscard,    // it is forgotten, dirty data too, and that data was lost
 };
 
 }  // namespace pcachefs

@@ -56,6 +56,7 @@ struct ImageStatus {
   uint32_t cache_segs = 0;       // share
   uint32_t cache_used_segs = 0;
   uint64_t dirty_bytes = 0;      // logged and not yet written back
+  uint64_t lost_bytes = 0;       // dirty data was lost: reads answer an error
   uint64_t cached_bytes = 0;     // of the image, in the index
   uint64_t index_entries = 0;
   absl::Duration oldest_dirty;   // age; zero when clean

@@ -184,6 +184,10 @@ void AddImageGauges(const CacheStatus& cache, std::string& out) {
       cache, "image_dirty_bytes", "Bytes not yet written back.",
       [](const Image& image) { return image.dirty_bytes; }, out);
   AddGauge(
+      cache, "image_lost_bytes",
+      "Bytes of dirty data that the cache device lost: reads answer an error.",
+      [](const Image& image) { return image.lost_bytes; }, out);
+  AddGauge(
       cache, "image_oldest_dirty_seconds", "Age of the oldest dirty data.",
       [](const Image& image) {
         return absl::ToDoubleSeconds(image.oldest_dirty);

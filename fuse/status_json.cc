@@ -163,6 +163,7 @@ Json ToJson(const ImageStatus& image) {
       {"cache_segs", image.cache_segs},
       {"cache_used_segs", image.cache_used_segs},
       {"dirty_bytes", image.dirty_bytes},
+      {"lost_bytes", image.lost_bytes},
       {"oldest_dirty_seconds", absl::ToDoubleSeconds(image.oldest_dirty)},
       {"cached_bytes", image.cached_bytes},
       {"index_entries", image.index_entries},

@@ -10,7 +10,10 @@
 #include "core/cache.h"
 #include "core/cached_image.h"
 #include "core/check.h"
+#include "core/image_core.h"
+#include "core/image_map.h"
 #include "core/options.h"
+#include "core/status.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "meta/records.h"
@@ -39,6 +42,17 @@ class DetachTest : public testing::Test {
     EXPECT_THAT(machine_.Attach("vm2", disk2_), IsOk());
   }
   Cache& cache() { return machine_.cache(); }
+
+  // Of vm1: its dirty payload rots before it is written back.
+  void LoseFirstBlock() {
+    ASSERT_THAT(machine_.Write("vm1", 0, a_), IsOk());
+    CachedImage& image = machine_.image("vm1");
+    const auto place = ExplainPlace(image, ImageOffset(0));
+    ASSERT_THAT(place, IsOk());
+    machine_.device().FlipBit(
+        image.core().table().geometry().position(place->position).value(), 1);
+    ASSERT_THAT(machine_.Drain("vm1"), IsOk());
+  }
 
   const std::string a_ = std::string(100'000, 'a');
   const std::string b_ = std::string(100'000, 'b');
@@ -102,6 +116,50 @@ TEST_F(DetachTest, DirtyImageIsServedOnUnlessToldWhatToDo) {
 
   EXPECT_EQ(machine_.Read("vm1", 0, a_.size()), a_);
   EXPECT_THAT(machine_.Drain("vm1"), IsOk());
+}
+
+// Without their marks older data would be read, of which nobody is told.
+TEST_F(DetachTest, LostRangesAreForgottenOnlyWhenTold) {
+  LoseFirstBlock();
+  const ImageStatus status = machine_.image("vm1").status();
+  EXPECT_EQ(status.dirty_bytes, 0u);
+  EXPECT_EQ(status.lost_bytes, kBlockSize);
+  EXPECT_EQ(status.state, HealthState::kDegraded);
+
+  EXPECT_THAT(cache().Detach("vm1", DetachKind::kRemove),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       AllOf(HasSubstr("vm1: 4096 bytes"), HasSubstr("lost"),
+                             HasSubstr("--force"))));
+
+  EXPECT_THAT(machine_.Read("vm1", 0, kBlockSize), HasSubstr("lost"));
+  EXPECT_THAT(cache().Detach("vm1", DetachKind::kDiscard), IsOk());
+  EXPECT_FALSE(machine_.is_known("vm1"));
+}
+
+TEST_F(DetachTest, KeptImageStillHasItsLostRanges) {
+  LoseFirstBlock();
+  ASSERT_THAT(cache().Detach("vm1", DetachKind::kKeepDirty), IsOk());
+  machine_.CutPower(1);
+  ASSERT_THAT(machine_.Open(), IsOk());
+  ASSERT_THAT(machine_.Attach("vm1", disk1_), IsOk());
+
+  EXPECT_EQ(machine_.image("vm1").status().lost_bytes, kBlockSize);
+  EXPECT_EQ(machine_.image("vm1").status().state, HealthState::kDegraded);
+  ASSERT_THAT(machine_.Drain("vm1"), IsOk());
+  EXPECT_THAT(cache().Detach("vm1", DetachKind::kRemove),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       HasSubstr("lost")));
+}
+
+TEST_F(DetachTest, WhatIsWrittenAgainIsNotLostAnyMore) {
+  LoseFirstBlock();
+  ASSERT_THAT(machine_.Write("vm1", 0, b_.substr(0, kBlockSize)), IsOk());
+  ASSERT_THAT(machine_.Drain("vm1"), IsOk());
+
+  EXPECT_EQ(machine_.image("vm1").status().lost_bytes, 0u);
+  EXPECT_EQ(machine_.image("vm1").status().state, HealthState::kRunning);
+  EXPECT_THAT(cache().Detach("vm1", DetachKind::kRemove), IsOk());
+  EXPECT_EQ(disk1_.Content(0, kBlockSize), b_.substr(0, kBlockSize));
 }
 
 TEST_F(DetachTest, KeptImageComesBackWarmAndDirty) {

@@ -109,6 +109,7 @@ void Apply(const Operation& operation, KeyIndex& index) {
 bool Same(const KeyIndex& index, const Cells& cells) {
   const std::vector<KeyIndex::Piece> want = cells.Pieces();
   uint64_t payload = 0;
+  uint64_t lost = 0;
   size_t next = 0;
   bool same = true;
   index.VisitAll([&](const KeyIndex::Piece& piece) {
@@ -119,9 +120,11 @@ bool Same(const KeyIndex& index, const Cells& cells) {
     if (piece.source.kind() == PieceSource::Kind::kPayload) {
       payload += piece.length;
     }
+    if (piece.source.kind() == PieceSource::Kind::kLost) lost += piece.length;
   });
   return same && next == want.size() && index.piece_count() == want.size() &&
-         index.payload_sectors() == payload && index.empty() == want.empty();
+         index.payload_sectors() == payload && index.lost_sectors() == lost &&
+         index.empty() == want.empty();
 }
 
 // Every operation on `cells` cells. Of payload there are two places, cell by

@@ -52,6 +52,16 @@ class AttachTest : public testing::Test {
     }
     return nullptr;
   }
+  // Flips a bit of what the cache file holds of the image's block at `offset`.
+  void DestroyInCache(uint64_t offset) {
+    const std::string block = ContentOf(image_).substr(offset, 4 * kKiB);
+    const uint64_t place = ContentOf(served_.cache()).find(block);
+    ASSERT_NE(place, std::string::npos);
+    const int fd = open(served_.cache().c_str(), O_WRONLY | O_CLOEXEC);
+    const char flipped = block[0] ^ 1;
+    EXPECT_EQ(pwrite(fd, &flipped, 1, place), 1);
+    close(fd);
+  }
   // Of the mount's image.
   bool exists() { return access(image_.c_str(), F_OK) == 0; }
 
@@ -122,6 +132,28 @@ TEST_F(AttachTest, DirtyImageIsDetachedOnlyWithAFlag) {
   EXPECT_TRUE(exists());
   EXPECT_THAT(served_.Control("detach", {"other", "--drain", "--force"}),
               RefusesWith(2, HasSubstr("one of")));
+}
+
+TEST_F(AttachTest, LostRangesAreForgottenOnlyByForce) {
+  ASSERT_THAT(Attach(), Succeeds());
+  ASSERT_THAT(served_.Control("set", {"other", "writeback_rate=4K"}),
+              Succeeds());
+  // The first MiB keeps writeback busy for minutes.
+  ASSERT_THAT(WritePattern(image_, 1, 0, 2 * kMiB), IsOk());
+  DestroyInCache(kMiB + 64 * kKiB);
+  ASSERT_THAT(served_.Control("set", {"other", "writeback_rate=0"}),
+              Succeeds());
+
+  EXPECT_THAT(Detach("--drain"),
+              RefusesWith(1, AllOf(HasSubstr("4096 bytes"),
+                                   HasSubstr("lost"), HasSubstr("--force"))));
+  EXPECT_TRUE(exists());
+  EXPECT_EQ(Entry("other")["state"], "degraded");
+  EXPECT_EQ(Entry("other")["dirty_bytes"], 0);
+
+  EXPECT_THAT(Detach("--force"), Succeeds());
+  EXPECT_FALSE(exists());
+  EXPECT_THAT(CheckPattern(other_, 1, 0, kMiB + 64 * kKiB), IsOk());
 }
 
 TEST_F(AttachTest, KeptImageIsListedAndComesBackWhenAsked) {

@@ -217,6 +217,8 @@ absl::Status Machine::Detach(size_t i, DetachKind kind) {
   if (stopped()) return absl::UnavailableError("the machine stopped");
   const bool was_dirty =
       seat.image->is_served() && seat.image->image().status().dirty_bytes > 0;
+  const bool has_lost =
+      seat.image->is_served() && seat.image->image().status().lost_bytes > 0;
   seat.may_be_gone = kind != DetachKind::kKeepDirty;
   seat.is_discarded = kind == DetachKind::kDiscard;
   const absl::Status detached = cache_->Detach(seat.image->name(), kind);
@@ -244,6 +246,9 @@ absl::Status Machine::Detach(size_t i, DetachKind kind) {
       seat.place = Place::kAway;
       if (was_dirty) {
         state_.Violate(absl::DataLossError("a dirty image was removed"));
+      }
+      if (has_lost) {
+        state_.Violate(absl::DataLossError("lost ranges were forgotten"));
       }
       if (!seat.image->goes_around()) {
         seat.image->JudgeDrained();

@@ -56,7 +56,8 @@ Command DetachCommand() {
               "keeps\nall that is cached, dirty data too, for the next "
               "attach, and the image does not\ncome back by itself; --force "
               "throws dirty data away, also of an image that is\nlisted as "
-              "detached or missing.",
+              "detached or missing, and forgets which ranges were lost on the "
+              "cache device;\nwithout it an image that has some stays.",
           .min_words = 2,
           .max_words = 2,
           .flags = {"drain", "keep_dirty", "force"},
