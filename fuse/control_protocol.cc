@@ -20,10 +20,10 @@
 #include "core/status.h"
 #include "fuse/control_target.h"
 #include "fuse/image_setting.h"
+#include "fuse/json_members.h"
 #include "fuse/status_json.h"
 #include "iobackend/monotonic_time.h"
 #include "meta/records.h"
-#include "meta/size_parser.h"
 #include "meta/status_macros.h"
 #include "meta/types.h"
 
@@ -32,84 +32,6 @@ namespace {
 
 // The only setting whose change is an operation.
 constexpr char kModeKey[] = "cache_mode";
-
-// A string member; empty if it is not there.
-absl::StatusOr<std::string> StringMember(const Json& request, const char* key) {
-  const auto found = request.find(key);
-  if (found == request.end()) return std::string();
-  if (!found->is_string()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(key, ": got ", ToText(*found), ", want a string"));
-  }
-  return found->get<std::string>();
-}
-
-absl::StatusOr<bool> BoolMember(const Json& request, const char* key) {
-  const auto found = request.find(key);
-  if (found == request.end()) return false;
-  if (!found->is_boolean()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(key, ": got ", ToText(*found), ", want true or false"));
-  }
-  return found->get<bool>();
-}
-
-// A value for a setting may be written as a string, number or boolean.
-absl::StatusOr<std::string> ValueMember(const Json& request) {
-  const auto found = request.find("value");
-  if (found == request.end() || found->is_structured() || found->is_null()) {
-    return absl::InvalidArgumentError("set: value is missing");
-  }
-  return found->is_string() ? found->get<std::string>() : ToText(*found);
-}
-
-absl::StatusOr<uint64_t> NumberMember(const Json& request, const char* key) {
-  const auto found = request.find(key);
-  if (found != request.end() && found->is_number_unsigned()) {
-    return found->get<uint64_t>();
-  }
-  return absl::InvalidArgumentError(
-      absl::StrCat(key, ": want a number that is not negative"));
-}
-
-bool BooleanMember(const Json& request, const char* key) {
-  const auto found = request.find(key);
-  return found != request.end() && found->is_boolean() && found->get<bool>();
-}
-
-// A size in bytes, as a number or with a letter; 0 if it is not there.
-absl::StatusOr<uint64_t> SizeMember(const Json& request, const char* key) {
-  const auto found = request.find(key);
-  if (found == request.end()) return 0;
-  if (found->is_number_unsigned()) return found->get<uint64_t>();
-  ASSIGN_OR_RETURN(const std::string text, StringMember(request, key));
-  if (text.empty()) return 0;
-  const absl::StatusOr<uint64_t> size = ParseSize(text);
-  if (size.ok()) return size;
-  return absl::InvalidArgumentError(
-      absl::StrCat(key, ": ", size.status().message()));
-}
-
-// No request needs more. Shown in a message, a value is written by a recursive
-// function: one of 60000 brackets would use up the stack.
-constexpr int kMaxDepth = 8;
-
-absl::StatusOr<Json> ParseRequest(absl::string_view text) {
-  bool is_too_deep = false;
-  const Json parsed = Json::parse(
-      text.begin(), text.end(),
-      [&](int depth, Json::parse_event_t /*event*/, Json& /*value*/) {
-        is_too_deep = is_too_deep || depth > kMaxDepth;
-        return !is_too_deep;
-      },
-      /*allow_exceptions=*/false);
-  if (is_too_deep) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("request: want at most ", kMaxDepth, " levels"));
-  }
-  if (parsed.is_object()) return parsed;
-  return absl::InvalidArgumentError("request is not a JSON object");
-}
 
 // Whether doing it twice is as good as once.
 bool IsRepeatable(const Json& request) {
@@ -177,7 +99,7 @@ ControlAnswer ControlProtocol::Handle(absl::string_view request,
   bool begins_stop = false;
   uint64_t begins_upgrade = 0;
   if (request.size() <= kMaxRequestSize) {
-    const absl::StatusOr<Json> parsed = ParseRequest(request);
+    const absl::StatusOr<Json> parsed = ParseObject(request);
     if (!parsed.ok()) {
       answer = parsed.status();
     } else if (is_resent && !IsRepeatable(*parsed)) {
@@ -493,7 +415,7 @@ absl::StatusOr<Json> ControlProtocol::BeginModeSwitch(
 }
 
 absl::StatusOr<Json> ControlProtocol::Stop(const Json& request) {
-  RETURN_IF_ERROR(target_.MayStop(BooleanMember(request, "force")));
+  RETURN_IF_ERROR(target_.MayStop(IsTrue(request, "force")));
   Json answer = Success();
   answer["pid"] = target_.GetFacts().pid;
   return answer;
@@ -560,7 +482,7 @@ absl::Status StatusFromJson(const Json& answer) {
   if (!answer.is_object()) {
     return absl::InternalError("the answer is not a JSON object");
   }
-  if (BooleanMember(answer, "ok")) return absl::OkStatus();
+  if (IsTrue(answer, "ok")) return absl::OkStatus();
   const auto error = answer.find("error");
   if (error == answer.end() || !error->is_object()) {
     return absl::InternalError("the answer has neither ok nor error");
