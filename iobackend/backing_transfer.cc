@@ -25,6 +25,9 @@ constexpr uint64_t kMaxWriteOfZeroes = kMiB;
 constexpr size_t kMaxBuffers = IOV_MAX;
 // Of a call that was interrupted: only a broken system gets that far.
 constexpr int kMaxRetries = 1000;
+// Of a read of whole granules that ended before what was asked for: it may have
+// been short, or the device ends there.
+constexpr int kMaxUselessReads = 100;
 
 alignas(kBlockSize) std::byte zeroes[kMaxWriteOfZeroes];
 
@@ -130,11 +133,13 @@ void BackingTransfer::AdvanceAfterError(int error_number) {
 void BackingTransfer::AdvanceAfterTransfer(uint64_t count) {
   // A bounced read may begin before the request and go beyond it.
   const uint64_t skip = position() - call_.offset;
+  if (count > 0 && count <= skip && ++useless_reads_ < kMaxUselessReads) return;
   if (count <= skip) {
     Stop(EndOfDeviceError(operation_name(), file_.spec(), position(),
                           remaining()));
     return;
   }
+  useless_reads_ = 0;
   const uint64_t useful = std::min(count - skip, remaining());
   if (is_bounced_ && request_.operation == Operation::kRead) {
     CopyFromBounce(skip, useful);

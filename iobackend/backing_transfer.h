@@ -103,6 +103,7 @@ class BackingTransfer {
   std::unique_ptr<std::byte[], Free> bounce_;
   bool is_bounced_ = false;
   int retries_ = 0;  // without progress
+  int useless_reads_ = 0;  // in a row, that ended before the request's bytes
 };
 
 }  // namespace pcachefs
