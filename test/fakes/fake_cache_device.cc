@@ -7,6 +7,7 @@
 #include "absl/base/macros.h"
 #include "absl/strings/str_cat.h"
 #include "glog/logging.h"
+#include "meta/units.h"
 
 namespace pcachefs {
 namespace {
@@ -97,17 +98,43 @@ void FakeCacheDevice::ReadAsync(MediaOffset offset, std::span<std::byte> out,
 
 bool FakeCacheDevice::Step() {
   PendingRead read;
+  uint64_t length = 0;
   {
     absl::MutexLock lock(&mutex_);
     if (pending_.empty()) return false;
     const size_t index = random_.Below(pending_.size());
     read = std::move(pending_[index]);
     pending_.erase(pending_.begin() + index);
+    length = stopped_ ? read.out.size() : PieceLocked(read.out.size());
   }
   // The bytes are taken at the last moment: whoever let go of the range since
   // the call gets what stands there now.
-  read.done(Read(MediaOffset(read.offset), read.out));
+  absl::Status status =
+      Read(MediaOffset(read.offset), read.out.first(length));
+  if (!status.ok() || length == read.out.size()) {
+    read.done(std::move(status));
+    return true;
+  }
+  absl::MutexLock lock(&mutex_);
+  read.offset += length;
+  read.out = read.out.subspan(length);
+  pending_.push_back(std::move(read));
   return true;
+}
+
+uint64_t FakeCacheDevice::PieceLocked(uint64_t length) {
+  if (length < 2 || !random_.Percent(options_.short_percent)) return length;
+  ++short_transfers_;
+  return random_.Between(1, length - 1);
+}
+
+uint64_t FakeCacheDevice::RoomLocked(uint64_t offset, uint64_t length) const {
+  if (!full_) return length;
+  for (uint64_t at = offset; at < offset + length;
+       at = RoundDown(at, CowBytes::kPageSize) + CowBytes::kPageSize) {
+    if (media_.visible().IsHole(at)) return at - offset;
+  }
+  return length;
 }
 
 absl::Status FakeCacheDevice::Write(MediaOffset offset,
@@ -120,9 +147,18 @@ absl::Status FakeCacheDevice::Write(MediaOffset offset,
     if (stopped_ || absl::IsOutOfRange(status)) return status;
     size_t length = bytes.size();
     if (!status.ok()) length = random_.Below(length + 1);
+    stop = CountChangeLocked();
+    if (stop) length = PieceLocked(length);
+    if (const size_t room = RoomLocked(offset.value(), length);
+        room < length) {
+      length = room;
+      was_full_ = true;
+      status = absl::UnavailableError(
+          absl::StrCat(name_, ": write at offset ", offset.value(),
+                       ", length ", bytes.size(), ": no space left on device"));
+    }
     media_.Write(offset.value(), bytes.first(length));
     MirrorLocked(offset.value(), length);
-    stop = CountChangeLocked();
     VLOG(2) << name_ << ": write at " << offset << ", +" << bytes.size() << ' '
             << status;
   }
@@ -195,6 +231,7 @@ void FakeCacheDevice::RestartLocked() {
   ABSL_HARDENING_ASSERT(pending_.empty());
   stopped_ = false;
   persist_failed_ = false;
+  was_full_ = false;
   stop_at_ = FaultInjector::kForever;
   faults_ = FaultInjector();
   MirrorLocked(0, options_.size);
@@ -247,9 +284,20 @@ void FakeCacheDevice::ClearFaults() {
   stop_at_ = FaultInjector::kForever;
 }
 
+void FakeCacheDevice::set_full(bool full) {
+  absl::MutexLock lock(&mutex_);
+  full_ = full;
+  if (!full) was_full_ = false;
+}
+
 bool FakeCacheDevice::fault_fired() const {
   absl::MutexLock lock(&mutex_);
-  return faults_.fired();
+  return faults_.fired() || was_full_;
+}
+
+uint64_t FakeCacheDevice::short_transfers() const {
+  absl::MutexLock lock(&mutex_);
+  return short_transfers_;
 }
 
 void FakeCacheDevice::FlipBit(uint64_t offset, int bit) {

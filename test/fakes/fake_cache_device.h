@@ -7,6 +7,12 @@
 // - Any call may fail with Unavailable: by count or by range. A failed Write
 //   has changed any part of its range. After a failed Persist nothing is known
 //   to be durable, and every later Persist fails (C9).
+// - Transfers may be short, which the interface hides: of a ReadAsync some bytes
+//   arrive in one Step and the rest in later ones, and where the daemon dies, or
+//   power goes off, in a Write, only a beginning of it has been handed over.
+// - The device may be full, as a sparse file is on a full file system: a Write
+//   beyond what was ever written fails, having changed what comes before that.
+//   It stays full when the daemon or the machine starts again.
 // - TryRead may answer false for any range; ReadAsync completes later, in any
 //   order, when the test calls Step().
 // - Bits rot, behind everybody's back.
@@ -59,6 +65,7 @@ class FakeCacheDevice : public CacheDevice {
     bool persist_is_cheap = false;
     bool mapped = false;  // View works
     uint64_t try_read_miss_percent = 0;
+    uint64_t short_percent = 0;  // of transfers that could be short
     bool async_reads = true;  // false: ReadAsync completes within the call
     uint64_t seed = 1;
   };
@@ -126,7 +133,10 @@ class FakeCacheDevice : public CacheDevice {
   void FailRange(uint32_t kinds, uint64_t offset, uint64_t length,
                  uint64_t times = FaultInjector::kForever);
   void ClearFaults();  // and what StopAt arranged
+  void set_full(bool full);
+  // Also if a Write found it full.
   bool fault_fired() const;
+  uint64_t short_transfers() const;
 
   void FlipBit(uint64_t offset, int bit);
   uint64_t changes() const;  // Writes and Persists so far
@@ -144,6 +154,11 @@ class FakeCacheDevice : public CacheDevice {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // A change reached its instant: true if it is the one to stop at.
   bool CountChangeLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // How many of the bytes find room.
+  uint64_t RoomLocked(uint64_t offset, uint64_t length) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // How much of a transfer takes place at once.
+  uint64_t PieceLocked(uint64_t length) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void MirrorLocked(uint64_t offset, uint64_t length)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void RestartLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -162,6 +177,9 @@ class FakeCacheDevice : public CacheDevice {
   std::vector<PendingRead> pending_ ABSL_GUARDED_BY(mutex_);
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
   bool persist_failed_ ABSL_GUARDED_BY(mutex_) = false;
+  bool full_ ABSL_GUARDED_BY(mutex_) = false;
+  bool was_full_ ABSL_GUARDED_BY(mutex_) = false;  // for a Write
+  uint64_t short_transfers_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t changes_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t stop_at_ ABSL_GUARDED_BY(mutex_) = FaultInjector::kForever;
   // The visible bytes in one piece, if options_.mapped: for View.

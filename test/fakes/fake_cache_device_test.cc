@@ -131,6 +131,51 @@ TEST(FakeCacheDevice, AsynchronousReadsCompleteInAnyOrderByStep) {
   EXPECT_THAT(orders, UnorderedElementsAre("01", "10"));
 }
 
+TEST(FakeCacheDevice, ShortReadsArriveInPieces) {
+  FakeCacheDevice device({.size = 64 * 1024, .short_percent = 50});
+  ASSERT_THAT(Write(device, 0, 4096, 'a'), IsOk());
+  std::vector<std::byte> out(4096);
+  int answers = 0;
+  device.ReadAsync(MediaOffset(0), out, [&](absl::Status status) {
+    EXPECT_THAT(status, IsOk());
+    ++answers;
+  });
+  while (device.Step()) {
+  }
+  EXPECT_EQ(answers, 1);
+  EXPECT_GT(device.short_transfers(), 0u);
+  EXPECT_EQ(out, std::vector<std::byte>(4096, std::byte{'a'}));
+}
+
+TEST(FakeCacheDevice, DeathInAShortWriteLeavesABeginning) {
+  FakeCacheDevice device({.size = 64 * 1024, .short_percent = 100});
+  ASSERT_THAT(Write(device, 0, 4096, 'a'), IsOk());
+  device.StopAt(0);
+  EXPECT_FALSE(Write(device, 0, 4096, 'b').ok());
+  device.Restart();
+  EXPECT_EQ(At(device, 0), 'b');
+  EXPECT_EQ(At(device, 4095), 'a');
+}
+
+TEST(FakeCacheDevice, FullDeviceTakesOverwritesOnlyUntilThereIsRoom) {
+  FakeCacheDevice device(kOptions);
+  ASSERT_THAT(Write(device, 0, 4096, 'a'), IsOk());
+  device.set_full(true);
+
+  EXPECT_THAT(Write(device, 0, 4096, 'b'), IsOk());
+  EXPECT_FALSE(device.fault_fired());
+  EXPECT_THAT(Write(device, 2048, 4096, 'c'),
+              StatusIs(absl::StatusCode::kUnavailable));
+  EXPECT_TRUE(device.fault_fired());
+  EXPECT_EQ(At(device, 2048), 'c');  // as far as there was room
+  device.Restart();
+  EXPECT_FALSE(Write(device, 4096, 512, 'd').ok());
+
+  device.set_full(false);
+  EXPECT_THAT(Write(device, 4096, 512, 'd'), IsOk());
+  EXPECT_EQ(At(device, 4096), 'd');
+}
+
 TEST(FakeCacheDevice, TryReadSometimesAnswersFalse) {
   FakeCacheDevice device({.size = 4096, .try_read_miss_percent = 50});
   int hits = 0;

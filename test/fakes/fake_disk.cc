@@ -46,11 +46,16 @@ std::vector<std::byte> Gather(const BackingRequest& request) {
   return bytes;
 }
 
-void Scatter(std::span<const std::byte> bytes, const BackingRequest& request) {
-  size_t done = 0;
+// Into the request's buffers, from `skip` on.
+void Scatter(std::span<const std::byte> bytes, size_t skip,
+             const BackingRequest& request) {
   for (std::span<std::byte> buffer : request.buffers) {
-    std::copy_n(bytes.begin() + done, buffer.size(), buffer.begin());
-    done += buffer.size();
+    const size_t skipped = std::min(skip, buffer.size());
+    skip -= skipped;
+    buffer = buffer.subspan(skipped);
+    const size_t length = std::min(buffer.size(), bytes.size());
+    std::copy_n(bytes.begin(), length, buffer.begin());
+    bytes = bytes.subspan(length);
   }
 }
 
@@ -128,7 +133,10 @@ void FakeDisk::Submit(std::vector<BackingRequest> requests,
       (at_once ? inline_requests : pending_).push_back(std::move(pending));
     }
   }
-  for (Pending& pending : inline_requests) Complete(std::move(pending));
+  for (Pending& pending : inline_requests) {
+    while (!Transfer(pending)) {
+    }
+  }
 }
 
 bool FakeDisk::Step() {
@@ -140,14 +148,37 @@ bool FakeDisk::Step() {
     pending = std::move(pending_[index]);
     pending_.erase(pending_.begin() + index);
   }
-  Complete(std::move(pending));
+  if (!Transfer(pending)) {
+    absl::MutexLock lock(&mutex_);
+    pending_.push_back(std::move(pending));
+  }
   return true;
 }
 
-void FakeDisk::Complete(Pending pending) {
+void FakeDisk::PlanLocked(Pending& pending) {
+  const BackingRequest& request = pending.request;
+  pending.end = request.length;
+  const uint64_t sectors = pending.length() / kSectorSize;
+  if (stopped_ || request.operation == Operation::kFlush || sectors < 2 ||
+      !random_.Percent(options_.short_percent)) {
+    return;
+  }
+  pending.end = pending.done + random_.Between(1, sectors - 1) * kSectorSize;
+  ++short_transfers_;
+}
+
+bool FakeDisk::Transfer(Pending& pending) {
+  {
+    absl::MutexLock lock(&mutex_);
+    PlanLocked(pending);
+  }
   absl::Status status = Execute(pending);
-  VLOG(2) << Describe(pending.request) << status;
+  VLOG(2) << Describe(pending.request) << "up to " << pending.end << ' '
+          << status;
+  pending.done = pending.end;
+  if (status.ok() && pending.done < pending.request.length) return false;
   pending.request.done(std::move(status));
+  return true;
 }
 
 absl::Status FakeDisk::Execute(Pending& pending) {
@@ -155,7 +186,7 @@ absl::Status FakeDisk::Execute(Pending& pending) {
   bool stop = false;
   {
     absl::MutexLock lock(&mutex_);
-    if (absl::Status status = StartLocked(request); !status.ok()) {
+    if (absl::Status status = StartLocked(pending); !status.ok()) {
       if (IsWrite(request.operation) && !stopped_ &&
           absl::IsUnavailable(status)) {
         ApplyPartLocked(pending);
@@ -188,7 +219,8 @@ absl::Status FakeDisk::Execute(Pending& pending) {
   return absl::OkStatus();
 }
 
-absl::Status FakeDisk::StartLocked(const BackingRequest& request) {
+absl::Status FakeDisk::StartLocked(const Pending& pending) {
+  const BackingRequest& request = pending.request;
   if (stopped_) {
     return absl::UnavailableError(Describe(request) + "the device is off");
   }
@@ -196,22 +228,22 @@ absl::Status FakeDisk::StartLocked(const BackingRequest& request) {
     return absl::OutOfRangeError(
         absl::StrCat(Describe(request), "beyond ", size_));
   }
-  if (faults_.ShouldFail(KindOf(request.operation), request.offset,
-                         request.length)) {
+  if (faults_.ShouldFail(KindOf(request.operation), pending.offset(),
+                         pending.length())) {
     return absl::UnavailableError(Describe(request) +
                                   "injected: input/output error");
   }
-  if (full_ && IsFullLocked(request)) {
+  if (full_ && IsFullLocked(pending)) {
     return absl::ResourceExhaustedError(Describe(request) +
                                         "no space left on device");
   }
   return absl::OkStatus();
 }
 
-bool FakeDisk::IsFullLocked(const BackingRequest& request) const {
-  if (request.operation != Operation::kWrite) return false;
-  const uint64_t end = request.offset + request.length;
-  for (uint64_t at = request.offset; at < end;
+bool FakeDisk::IsFullLocked(const Pending& pending) const {
+  if (pending.request.operation != Operation::kWrite) return false;
+  const uint64_t end = pending.offset() + pending.length();
+  for (uint64_t at = pending.offset(); at < end;
        at = RoundDown(at, CowBytes::kPageSize) + CowBytes::kPageSize) {
     if (media_.visible().IsHole(at)) return true;
   }
@@ -219,24 +251,24 @@ bool FakeDisk::IsFullLocked(const BackingRequest& request) const {
 }
 
 void FakeDisk::ReadLocked(Pending& pending) {
-  const BackingRequest& request = pending.request;
-  std::vector<std::byte> late(request.length);
-  media_.visible().Read(request.offset, late);
-  if (std::memcmp(late.data(), pending.early.data(), late.size()) != 0) {
+  std::vector<std::byte> late(pending.length());
+  media_.visible().Read(pending.offset(), late);
+  const auto early = std::span(pending.early).subspan(pending.done);
+  if (std::memcmp(late.data(), early.data(), late.size()) != 0) {
     for (size_t at = 0; at < late.size(); at += kSectorSize) {
       if (random_.Percent(50)) continue;
-      std::copy_n(pending.early.begin() + at, kSectorSize, late.begin() + at);
+      std::copy_n(early.begin() + at, kSectorSize, late.begin() + at);
     }
   }
-  Scatter(late, request);
+  Scatter(late, pending.done, pending.request);
 }
 
 void FakeDisk::ApplyLocked(const Pending& pending) {
-  const BackingRequest& request = pending.request;
-  if (request.operation == Operation::kWrite) {
-    media_.Write(request.offset, pending.sent);
+  if (pending.request.operation == Operation::kWrite) {
+    media_.Write(pending.offset(), std::span(pending.sent).subspan(
+                                       pending.done, pending.length()));
   } else {
-    media_.Zero(request.offset, request.length);
+    media_.Zero(pending.offset(), pending.length());
   }
 }
 
@@ -394,6 +426,11 @@ void FakeDisk::Grow() {
 void FakeDisk::Sync() {
   absl::MutexLock lock(&mutex_);
   media_.Persist();
+}
+
+uint64_t FakeDisk::short_transfers() const {
+  absl::MutexLock lock(&mutex_);
+  return short_transfers_;
 }
 
 uint64_t FakeDisk::changes() const {

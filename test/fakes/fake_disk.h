@@ -11,6 +11,9 @@
 // - A completed write is visible; before a flush a power cut keeps any part of
 //   it, torn at 512 bytes (test/fakes/fake_media.h). Of writes still in flight
 //   any part may survive too, also when only the daemon dies.
+// - A transfer may be short: a part of the request, from its beginning, takes
+//   effect, and the rest is transferred in later Steps, whatever happens in
+//   between. The interface hides that, so nobody is told.
 // - A read that overlaps a write in flight gets either state of each sector.
 // - Any request may fail with Unavailable, by count or by range; a failed write
 //   has changed any part of its range; after a failed kFlush nothing is known
@@ -56,6 +59,7 @@ class FakeDisk {
     bool is_read_only = false;
     // Direct requests complete within Submit, queued ones in Step().
     bool synchronous = false;
+    uint64_t short_percent = 0;  // of transfers that could be short
     std::string identity = "ino=1,fsid=simulated";
     uint64_t seed = 1;
   };
@@ -118,7 +122,8 @@ class FakeDisk {
   void Grow();
   // Somebody else has flushed it.
   void Sync();
-  uint64_t changes() const;  // completed writes and flushes
+  uint64_t changes() const;  // completed writes and flushes, pieces included
+  uint64_t short_transfers() const;
   FakeMedia media() const;   // a copy
   std::vector<std::string> mistakes() const;
 
@@ -128,22 +133,31 @@ class FakeDisk {
     uint64_t journal_end = 0;      // kFlush: what it covers
     std::vector<std::byte> sent;   // kWrite: the buffers at submission
     std::vector<std::byte> early;  // kRead: the sectors at submission
+    uint64_t done = 0;             // bytes of short transfers
+    uint64_t end = 0;              // where this transfer ends
+
+    // Of the transfer.
+    uint64_t offset() const { return request.offset + done; }
+    uint64_t length() const { return end - done; }
   };
 
   Pending AdmitLocked(BackingRequest request)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void CheckLocked(const BackingRequest& request)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void Complete(Pending pending);
+  // Chooses how far the next transfer of the request goes.
+  void PlanLocked(Pending& pending) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // True if that was the end of it.
+  bool Transfer(Pending& pending);
   absl::Status Execute(Pending& pending);
-  absl::Status StartLocked(const BackingRequest& request)
+  absl::Status StartLocked(const Pending& pending)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ReadLocked(Pending& pending) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ApplyLocked(const Pending& pending)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ApplyPartLocked(const Pending& pending)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  bool IsFullLocked(const BackingRequest& request) const
+  bool IsFullLocked(const Pending& pending) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void StopLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void CopyWritesLocked(const std::vector<Pending>& from,
@@ -168,6 +182,7 @@ class FakeDisk {
   bool full_ ABSL_GUARDED_BY(mutex_) = false;
   uint64_t size_ ABSL_GUARDED_BY(mutex_);
   uint64_t changes_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t short_transfers_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t stop_at_ ABSL_GUARDED_BY(mutex_) = FaultInjector::kForever;
   std::vector<std::string> mistakes_ ABSL_GUARDED_BY(mutex_);
 };

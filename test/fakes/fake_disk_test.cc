@@ -176,6 +176,41 @@ TEST_F(FakeDiskTest, FullDiskTakesOverwritesOnly) {
   EXPECT_EQ(answers_, "abc!");
 }
 
+TEST_F(FakeDiskTest, ShortTransfersAreContinuedAroundWhatComesBetween) {
+  std::set<std::string> seen;  // by a read of two sectors, beside a write
+  for (int seed = 0; seed < 200; ++seed) {
+    FakeDisk disk({.size = kSize, .short_percent = 50, .seed = uint64_t(seed)});
+    answers_.clear();
+    std::vector<std::byte> in(8 * 512, std::byte('w'));
+    Send(disk, 'w', Operation::kWrite, 0, &in);
+    std::vector<std::byte> out(2 * 512);
+    Send(disk, 'r', Operation::kRead, 3 * 512, &out);
+    Drain(disk);
+    EXPECT_EQ(answers_.size(), 2u);
+    for (uint64_t at = 0; at < in.size(); at += 512) {
+      ASSERT_EQ(At(disk, at), 'w') << seed << ' ' << at;
+    }
+    seen.insert({out[0] == std::byte{0} ? '.' : 'w',
+                 out[512] == std::byte{0} ? '.' : 'w'});
+  }
+  EXPECT_THAT(seen, UnorderedElementsAre("..", ".w", "w.", "ww"));
+}
+
+TEST_F(FakeDiskTest, ShortWriteIsThereInPartWhenTheDaemonDies) {
+  FakeDisk disk({.size = kSize, .short_percent = 100});
+  std::vector<std::byte> in(8 * 512, std::byte('w'));
+  Send(disk, 'w', Operation::kWrite, 0, &in);
+  ASSERT_TRUE(disk.Step());
+
+  EXPECT_EQ(answers_, "");
+  EXPECT_EQ(disk.short_transfers(), 1u);
+  EXPECT_EQ(At(disk, 0), 'w');
+  EXPECT_EQ(At(disk, 7 * 512), '.');
+  disk.Stop();
+  disk.CompletePending();
+  EXPECT_EQ(answers_, "w!");
+}
+
 TEST_F(FakeDiskTest, NoticesMistakes) {
   FakeDisk disk({.size = kSize});
   Write(disk, 'a', 0);

@@ -61,9 +61,10 @@ Disturbances::Disturbances(Machine& machine, Random& random,
       counts_(counts),
       disks_fail_(random.Percent(20)),
       cache_fails_(random.Percent(15)),
-      payload_rots_(!disks_fail_ && !cache_fails_ && random.Percent(25)) {
+      cache_fills_(random.Percent(15)),
+      payload_rots_(!disks_fail_ && !cache_fails() && random.Percent(25)) {
   machine_.state().faults_expected =
-      disks_fail_ || cache_fails_ || payload_rots_;
+      disks_fail_ || cache_fails() || payload_rots_;
 }
 
 absl::Status Disturbances::Perhaps() {
@@ -78,6 +79,12 @@ absl::Status Disturbances::Perhaps() {
   }
   if (disks_fail_ && random_.Percent(5)) BreakDisk(image->disk());
   if (cache_fails_ && random_.Percent(3)) BreakCacheDevice();
+  if (cache_fills_ && random_.Percent(3)) {
+    counts_.Count("cache device full");
+    machine_.cache_device().set_full(true);
+  } else if (cache_fills_ && random_.Percent(5)) {
+    machine_.cache_device().set_full(false);
+  }
   if (payload_rots_ && random_.Percent(2)) {
     RETURN_IF_ERROR(RotPayload(random_.Percent(50)));
   }
@@ -86,6 +93,7 @@ absl::Status Disturbances::Perhaps() {
 
 void Disturbances::Calm() {
   machine_.cache_device().ClearFaults();
+  machine_.cache_device().set_full(false);
   for (size_t i = 0; i < machine_.image_count(); ++i) {
     FakeDisk& disk = machine_.image(i).disk();
     disk.ClearFaults();

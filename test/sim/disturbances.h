@@ -24,7 +24,7 @@ class Disturbances {
   // Flips a bit of the cache's own records in a copy of the machine as a crash
   // leaves it. The copy serves only what is right, or says what is damaged.
   absl::Status RotRecords();
-  bool cache_fails() const { return cache_fails_; }
+  bool cache_fails() const { return cache_fails_ || cache_fills_; }
 
  private:
   void BreakDisk(FakeDisk& disk);
@@ -37,6 +37,7 @@ class Disturbances {
   SimulationCounts& counts_;
   const bool disks_fail_;
   const bool cache_fails_;
+  const bool cache_fills_;  // now and then it is full
   const bool payload_rots_;
 };
 

@@ -23,6 +23,7 @@ Machine::ImageSpec RandomImage(Random& random, size_t number, bool is_alone) {
   }
   disk.seed = random.Next();
   disk.synchronous = random.Percent(20);
+  disk.short_percent = OneOf(random, {0, 0, 20, 60});
   disk.block_size = OneOf(random, {512u, 4096u});
   disk.identity = absl::StrCat("ino=", number + 1, ",fsid=simulated");
   spec.judged.disk_has_content = random.Percent(70);
@@ -83,6 +84,7 @@ Machine::Options RandomMachine(Random& random) {
   }
   options.cache.seed = random.Next();
   options.cache.try_read_miss_percent = OneOf(random, {0, 0, 30, 100});
+  options.cache.short_percent = OneOf(random, {0, 0, 50});
   options.cache.async_reads = random.Percent(70);
   if (random.Percent(30)) {
     options.cache.atom_size = 8;

@@ -11,7 +11,7 @@ constexpr const char* kEvents[] = {
     "disk stops at a change", "disk read error", "disk write error",
     "disk error in a range", "disk hangs", "disk full",
     "cache device write error", "cache device persist error",
-    "cache device read error", "clean payload rots", "dirty payload rots",
+    "cache device read error", "cache device full", "clean payload rots", "dirty payload rots",
     "record rots",
     // administration
     "attach", "attach of the wrong disk", "detach", "detach of a dirty image",
@@ -42,6 +42,8 @@ std::vector<std::string> SimulationCounts::Missing() const {
   for (const char* event : kEvents) {
     if (Of(events, event) == 0) missing.push_back(event);
   }
+  if (short_disk_transfers == 0) missing.push_back("short disk transfers");
+  if (short_cache_transfers == 0) missing.push_back("short cache transfers");
   return missing;
 }
 
@@ -49,7 +51,9 @@ std::string SimulationCounts::ToString() const {
   std::string text = absl::StrCat(
       lives, " lives, ", requests, " requests (", failed_requests, " failed, ",
       lost_reports, " of lost data), ", crash_states(),
-      " crash states, backing devices judged ", backing_judgements, " times");
+      " crash states, backing devices judged ", backing_judgements, " times, short transfers: ",
+      short_disk_transfers, " of disks, ", short_cache_transfers,
+      " of the cache device");
   for (const auto& [event, count] : events) {
     absl::StrAppend(&text, "\n  ", event, ": ", count);
   }

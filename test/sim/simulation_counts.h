@@ -16,6 +16,8 @@ struct SimulationCounts {
   uint64_t failed_requests = 0;
   uint64_t lost_reports = 0;  // answers that said that data is lost, and it was
   uint64_t backing_judgements = 0;
+  uint64_t short_disk_transfers = 0;
+  uint64_t short_cache_transfers = 0;
   std::map<std::string, uint64_t> events;
 
   void Count(const std::string& event) { ++events[event]; }

@@ -48,6 +48,11 @@ class Life {
     RETURN_IF_ERROR(End());
     counts_.failed_requests += machine_.state().failed_requests;
     counts_.lost_reports += machine_.state().lost_reports;
+    for (size_t i = 0; i < machine_.image_count(); ++i) {
+      counts_.short_disk_transfers +=
+          machine_.image(i).disk().short_transfers();
+    }
+    counts_.short_cache_transfers += machine_.cache_device().short_transfers();
     return absl::OkStatus();
   }
 
@@ -128,6 +133,7 @@ class Life {
         return JudgeBacking();
       }
       RETURN_IF_ERROR(machine_.status());
+      machine_.cache_device().set_full(false);
       CrashOrCut();
     }
   }
