@@ -9,6 +9,7 @@
 #include "test/sim/power_cut_sweep.h"
 #include "test/sim/script.h"
 #include "test/sim/simulator.h"
+#include "test/sim/traps.h"
 
 namespace pcachefs {
 namespace {
@@ -108,15 +109,18 @@ Catch Hunt(const std::string& hunt, uint64_t rounds) {
                      CutScript(ScriptMachine(), false, RunModesScript));
   }
   if (hunt == "roll") return RunRounds(most(2), RollLog);
-  if (hunt == "pins") {
-    return RunRounds(most(8), CutScript(SlowReaders(), false, RunPinsScript));
-  }
   if (hunt == "full") return RunRounds(most(1), RunFull);
   if (hunt == "persists") return RunRounds(most(60), FailPersist);
+  for (const Trap& trap : Traps()) {
+    if (hunt != trap.name) continue;
+    return RunRounds(most(trap.rounds), [&](uint64_t round, Catch& found) {
+      return trap.spring(round, found.states);
+    });
+  }
   for (const ManagedOperation& operation : ManagedOperations()) {
     if (hunt != operation.name) continue;
     const SweepResult result =
-        SweepOperation(operation, {.survivors = 10, .only_power_cuts = true});
+        SweepOperation(operation, {.survivors = 20, .only_power_cuts = true});
     return {.status = result.status, .rounds = 1, .states = result.states};
   }
   LOG(FATAL) << "no such hunt: " << hunt;

@@ -6,9 +6,9 @@
 //   memory    the same on a cache device that is memory
 //   modes     the same in the script of changes of mode and order
 //   roll      the same where the log goes on in another segment
-//   pins      the same where readers hold up what reclaim frees
 //   full      more than the cache and the log hold is written; one round
 //   persists  the i-th persist of the script fails; a round is one i
+//   NAME      the trap of that name (test/sim/traps.h); or
 //   NAME      the management operation of that name, interrupted at each of its
 //             I/Os (test/sim/operations_sweep.h); one round
 

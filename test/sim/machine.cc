@@ -4,29 +4,15 @@
 #include <utility>
 
 #include "absl/status/statusor.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/time.h"
-#include "core/check.h"
 #include "glog/logging.h"
 #include "meta/records.h"
 #include "meta/status_macros.h"
-#include "meta/units.h"
-#include "test/fakes/random.h"
 
 namespace pcachefs {
-namespace {
-
-// Rounds without any progress after which a request is stuck. Time advances by
-// 10 ms in each, so that this is far beyond the longest back-off.
-constexpr int kPatience = 5000;
-// Rounds in all: nothing takes so long unless something runs in a circle.
-constexpr int kRounds = 50'000;
-
-}  // namespace
 
 Machine::Machine(const Options& options)
-    : options_(options), state_(options.seed) {
+    : SimulatedMachine(options.seed), options_(options) {
   state_.cache_device = std::make_unique<FakeCacheDevice>(options.cache);
   for (const ImageSpec& spec : options.images) {
     seats_.push_back(
@@ -38,9 +24,7 @@ Machine::Machine(const Options& options)
 }
 
 Machine::Machine(const Options& options, const Machine& other)
-    : options_(options), state_(options.seed) {
-  state_.cache_device = other.state_.cache_device->Fork();
-  state_.violation = other.state_.violation;
+    : SimulatedMachine(options.seed, other), options_(options) {
   for (const Seat& seat : other.seats_) {
     seats_.push_back(
         {.spec = seat.spec,
@@ -62,19 +46,9 @@ std::unique_ptr<Machine> Machine::Fork(uint64_t seed) const {
 }
 
 void Machine::Connect() {
-  // The whole machine goes off at once.
-  const auto stop_all = [this] {
-    cache_device().Stop();
-    for (Seat& seat : seats_) seat.image->disk().Stop();
-  };
-  cache_device().set_on_stop(stop_all);
-  for (Seat& seat : seats_) seat.image->disk().set_on_stop(stop_all);
-}
-
-absl::Status Machine::status() const {
-  if (!state_.violation.ok()) return state_.violation;
-  for (const Seat& seat : seats_) RETURN_IF_ERROR(seat.image->status());
-  return absl::OkStatus();
+  std::vector<JudgedImage*> images;
+  for (Seat& seat : seats_) images.push_back(seat.image.get());
+  SimulatedMachine::Connect(std::move(images));
 }
 
 JudgedImage* Machine::AnyServed() {
@@ -133,12 +107,8 @@ void Machine::TakeStock() {
 absl::Status Machine::Start(bool judge) {
   CHECK(!is_on());
   RETURN_IF_ERROR(status());
-  CacheOptions cache_options = options_.cache_options;
-  cache_options.start_threads = false;
-  auto cache = Cache::Open(cache_device(), cache_options, clock_);
-  absl::Status failed = cache.status();
+  absl::Status failed = Open(options_.cache_options);
   if (failed.ok()) {
-    cache_ = *std::move(cache);
     TakeStock();
     for (Seat& seat : seats_) {
       if (seat.place == Place::kServed && failed.ok()) {
@@ -301,132 +271,8 @@ absl::Status Machine::Judge() {
   return status();
 }
 
-absl::Status Machine::Check() {
-  CHECK(!is_on());
-  const absl::StatusOr<CheckReport> report = CheckCache(cache_device(), {});
-  state_.Violate(report.status());
-  if (report.ok() && report->damaged()) {
-    for (const CheckFinding& finding : report->findings) {
-      if (finding.severity != CheckFinding::Severity::kDamage) continue;
-      // It is there to find that, too.
-      if (payload_rotted_ &&
-          absl::StrContains(finding.message, "wrong checksum")) {
-        continue;
-      }
-      // Growth was cut short on memory, where a store tears within a slot.
-      if (cache_device().atom_size() < kSectorSize &&
-          absl::StartsWith(finding.message, "superblock at")) {
-        continue;
-      }
-      state_.Violate(absl::DataLossError("checker: " + finding.message));
-    }
-  }
-  return status();
-}
-
-absl::Status Machine::Stop() {
-  VLOG(1) << "clean stop";
-  RETURN_IF_ERROR(Settle());
-  const absl::Status off = absl::UnavailableError("the machine stopped");
-  if (stopped()) return off;
-  const absl::Status closed = cache_->Close();
-  if (stopped()) return off;
-  for (Seat& seat : seats_) {
-    if (closed.ok() && seat.image->is_served()) seat.image->OnCleanStop();
-  }
-  if (!closed.ok() && !state_.faults_expected) state_.Violate(closed);
-  // Writeback in flight still ends, as it does when a device is closed.
-  cache_ = nullptr;
-  size_t pending = cache_device().pending();
-  for (Seat& seat : seats_) {
-    seat.image->OnGone();
-    pending += seat.image->disk().pending();
-  }
-  if (pending > 0) {
-    state_.Violate(
-        absl::InternalError("I/O in flight after the cache is gone"));
-  }
-  SwitchOff();
-  cache_device().Resume();
-  for (Seat& seat : seats_) seat.image->disk().Resume();
-  RETURN_IF_ERROR(status());
-  return closed;
-}
-
-void Machine::SwitchOff() {
-  state_.going_down = true;
-  cache_device().Stop();
-  for (Seat& seat : seats_) seat.image->disk().Stop();
-  // A completion may submit more, which fails at once.
-  for (int i = 0; i < kPatience; ++i) {
-    bool completed = cache_device().Step();
-    for (Seat& seat : seats_) completed |= seat.image->disk().Step();
-    if (!completed) break;
-  }
-  cache_ = nullptr;
-  cache_device().CompletePending();
-  for (Seat& seat : seats_) {
-    seat.image->disk().CompletePending();
-    seat.image->OnGone();
-  }
-  state_.going_down = false;
-}
-
-void Machine::Crash() {
-  VLOG(1) << "the daemon dies";
-  SwitchOff();
-  cache_device().Restart();
-  for (Seat& seat : seats_) seat.image->disk().Restart();
-}
-
-void Machine::CutPower(uint64_t seed) {
-  VLOG(1) << "power cut";
-  SwitchOff();
-  Random random(seed);
-  cache_device().CutPower(random);
-  for (Seat& seat : seats_) {
-    seat.image->disk().CutPower(random);
-    seat.image->OnPowerCut();
-  }
-}
-
 void Machine::JudgeBacking(uint64_t seed) {
   for (Seat& seat : seats_) seat.image->JudgeBacking(seed);
-}
-
-void Machine::Pump() {
-  Random& random = state_.random;
-  switch (random.Below(8)) {
-    case 0:
-    case 1:
-    case 2:
-      if (seats_[random.Below(seats_.size())].image->disk().Step()) return;
-      break;
-    case 3:
-    case 4:
-      if (cache_device().Step()) return;
-      break;
-    case 5:
-      clock_.Advance(absl::Milliseconds(random.Between(1, 20)));
-      return;
-    default:
-      break;
-  }
-  cache_->Step();
-}
-
-bool Machine::Round() {
-  bool progress = cache_device().Step();
-  for (Seat& seat : seats_) progress |= seat.image->disk().Step();
-  progress |= cache_->Step();
-  clock_.Advance(absl::Milliseconds(progress ? 1 : 10));
-  return progress;
-}
-
-size_t Machine::in_flight() const {
-  size_t count = 0;
-  for (const Seat& seat : seats_) count += seat.image->in_flight();
-  return count;
 }
 
 absl::Status Machine::Settle() {
@@ -434,31 +280,7 @@ absl::Status Machine::Settle() {
     seat.image->disk().set_hanging(false);
     seat.image->disk().set_full(false);
   }
-  int idle = 0;
-  for (int round = 0; in_flight() > 0 && round < kRounds; ++round) {
-    RETURN_IF_ERROR(status());
-    if (stopped()) break;
-    idle = Round() ? 0 : idle + 1;
-    if (idle > kPatience) break;
-  }
-  for (Seat& seat : seats_) {
-    seat.image->ForgetAnswered();
-    if (seat.image->in_flight() > 0 && !stopped()) {
-      state_.Violate(absl::DeadlineExceededError(
-          absl::StrCat("never answered: ", seat.image->DescribeWaiting())));
-    }
-  }
-  return status();
-}
-
-void Machine::RunIdle() {
-  int idle = 0;
-  for (int round = 0; idle < 20 && round < kRounds; ++round) {
-    if (stopped()) return;
-    idle = Round() ? 0 : idle + 1;
-    clock_.Advance(absl::Milliseconds(100));
-  }
-  for (Seat& seat : seats_) seat.image->ForgetAnswered();
+  return SimulatedMachine::Settle();
 }
 
 }  // namespace pcachefs

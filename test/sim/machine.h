@@ -21,11 +21,12 @@
 #include "test/fakes/fake_cache_device.h"
 #include "test/fakes/fake_clock.h"
 #include "test/testing/judged_image.h"
+#include "test/testing/simulated_machine.h"
 
 namespace pcachefs {
 
 // Not thread-safe.
-class Machine {
+class Machine : public SimulatedMachine {
  public:
   struct ImageSpec {
     JudgedImage::Options judged;
@@ -46,17 +47,9 @@ class Machine {
   // Opens the cache, and serves again and judges what was served. `judge`:
   // whether it does. Requires: off.
   absl::Status Start(bool judge = true);
-  absl::Status Stop();
-  void Crash();
-  void CutPower(uint64_t seed);
-  bool is_on() const { return cache_ != nullptr; }
-  // The checker finds no damage. Requires: off.
-  absl::Status Check();
 
   // Bytes of the cache's own records have rotted: a start may be refused.
   void set_records_rotted() { records_rotted_ = true; }
-  // Payload has: the checker says so.
-  void set_payload_rotted() { payload_rotted_ = true; }
 
   // As it is at this instant, off, its ending not chosen yet.
   std::unique_ptr<Machine> Fork(uint64_t seed) const;
@@ -83,24 +76,12 @@ class Machine {
   // Reads and judges all that is served.
   absl::Status Judge();
 
-  // Lets one thing happen, any one: a completion, a background step, time.
-  void Pump();
-  // Until every request is answered; a violation if that never happens. Disks
-  // that hang or are full come back first.
+  // Disks that hang or are full come back first.
   absl::Status Settle();
-  void RunIdle();
-  size_t in_flight() const;
   void JudgeBacking(uint64_t seed);
 
-  bool stopped() const { return state_.cache_device->stopped(); }
   // The cache device failed: nothing is promised until the next start.
   bool failed();
-  FakeCacheDevice& cache_device() { return *state_.cache_device; }
-  FakeClock& clock() { return clock_; }
-  Cache& cache() { return *cache_; }
-  MachineState& state() { return state_; }
-  // OK, or the first violation.
-  absl::Status status() const;
 
  private:
   enum class Place { kAway, kServed, kKept };
@@ -123,18 +104,11 @@ class Machine {
   // The image is forgotten, and its disk is not what it was: another one.
   void Renew(Seat& seat);
   absl::Status Serve(Seat& seat, bool judge);
-  bool Round();
-  void SwitchOff();
 
   const Options options_;
-  MachineState state_;
-  FakeClock clock_;
-  // Buffers of requests outlive the daemon that borrows them.
   std::vector<Seat> seats_;
-  std::unique_ptr<Cache> cache_;
   int renewed_ = 0;
   bool records_rotted_ = false;
-  bool payload_rotted_ = false;
 };
 
 }  // namespace pcachefs

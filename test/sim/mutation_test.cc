@@ -9,6 +9,7 @@
 #include "core/mutation.h"
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <ctime>
 #include <iostream>
@@ -42,6 +43,7 @@ struct Planting {
   { rule, Mutation::k##name, #name, hunt }
 constexpr Planting kPlantings[] = {
     PLANT("C1", ReplayTrustsPayload, "cuts"),
+    PLANT("C1", CommitClaimsEarly, "cuts"),
     PLANT("C1", FlushWithoutBarrier, "cuts"),
     PLANT("C1", ChecksumsUnverified, "lives"),
     PLANT("C2", ReuseInSameLife, "cuts"),
@@ -49,9 +51,13 @@ constexpr Planting kPlantings[] = {
     PLANT("C3", DirtyTailBeforeFlush, "cuts"),
     PLANT("C3", DirtyTailDespiteError, "lives"),
     PLANT("C3", MixedEpochs, "cuts"),
+    PLANT("C3", NextEpochBeforeDirtyTail, "epochs are written back"),
     PLANT("C4", KeyTailPassesDirtyTail, "lives"),
     PLANT("C5", FreeLogSegmentAtOnce, "roll"),
     PLANT("C6", StoreOverNewestSlot, "memory"),
+    PLANT("C6", StartTrustsPageCache, "start after a start that died, on memory"),
+    PLANT("C7", ReclaimIgnoresGenerations, "old keys are passed"),
+    PLANT("C7", StaleKeyLeavesOlderKeys, "newer key is freed"),
     PLANT("C7", ReplayIgnoresGenerations, "cuts"),
     PLANT("C8", IndexKeepsOlder, "lives"),
     PLANT("C8", FillBeatsOverwrite, "lives"),
@@ -67,22 +73,16 @@ constexpr Planting kPlantings[] = {
     PLANT("around", ForgetWithoutBarrier, "modes"),
     PLANT("around", ProvisionalAtOnce, "modes"),
     PLANT("around", SwitchWithoutDrain, "lives"),
+    PLANT("around", ProvisionalNeverVoid, "fill is dropped"),
+    PLANT("pins", ReclaimIgnoresReaders, "reader is overtaken"),
+    PLANT("incarnation", OldIncarnation, "log is overwritten"),
+    PLANT("epochs", StartEndsNoEpoch, "writes follow a start"),
+    PLANT("marks", LostMarksWithoutBarrier, "payload is lost"),
 };
 
-// Nothing is known to catch these yet, in the time that a test has: holes in
+// Those that nothing is known to catch, in the time that a test has: holes in
 // the simulator, until a hunt is found. --mutation=NAME --hunt=HUNT tries one.
-constexpr Planting kOpen[] = {
-    PLANT("C1", CommitClaimsEarly, "roll"),
-    PLANT("C3", NextEpochBeforeDirtyTail, "lives"),
-    PLANT("C6", StartTrustsPageCache, "start after a crash, on memory"),
-    PLANT("C7", ReclaimIgnoresGenerations, "lives"),
-    PLANT("C7", StaleKeyLeavesOlderKeys, "pins"),
-    PLANT("pins", ReclaimIgnoresReaders, "pins"),
-    PLANT("incarnation", OldIncarnation, "lives"),
-    PLANT("epochs", StartEndsNoEpoch, "lives"),
-    PLANT("marks", LostMarksWithoutBarrier, "lives"),
-    PLANT("around", ProvisionalNeverVoid, "lives"),
-};
+constexpr std::array<Planting, 0> kOpen = {};
 #undef PLANT
 
 constexpr size_t kPlanted =

@@ -69,6 +69,13 @@ void DrainAndRemove(Machine& machine) {
 void DrainFirst(Machine& machine) { machine.Drain(0).IgnoreError(); }
 void StopFirst(Machine& machine) { machine.Stop().IgnoreError(); }
 void CrashFirst(Machine& machine) { machine.Crash(); }
+// The start after the crash dies too, when it has stored its first record.
+void DieInTheStart(Machine& machine) {
+  machine.Crash();
+  machine.cache_device().StopAt(1);  // the persist comes before it
+  machine.Start(/*judge=*/false).IgnoreError();
+  machine.Crash();
+}
 void CutFirst(Machine& machine) { machine.CutPower(3); }
 void GoAround(Machine& machine) {
   machine.image(0).StartSetMode(CacheMode::kWritethrough);
@@ -162,6 +169,8 @@ constexpr ManagedOperation kOperations[] = {
     {"start after a crash", CrashFirst, StartAgain},
     {"start after a power cut", CutFirst, StartAgain},
     {"start after a crash, on memory", CrashFirst, StartAgain, true},
+    {"start after a start that died, on memory", DieInTheStart, StartAgain,
+     true},
     {"detach discarding, on memory", nullptr,
      [](Machine& m) { return m.Detach(0, DetachKind::kDiscard); }, true},
     {"cache device grows, on memory", nullptr,

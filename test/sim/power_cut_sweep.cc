@@ -23,6 +23,11 @@ void PowerCutSweep::Arm() {
   machine_.disk().set_hook([this] { Explore(); });
 }
 
+void PowerCutSweep::Disarm() {
+  machine_.cache_device().set_hook(nullptr);
+  machine_.disk().set_hook(nullptr);
+}
+
 bool PowerCutSweep::Chosen(uint64_t cut) const {
   if (options_.only_cut >= 0) {
     return cut == static_cast<uint64_t>(options_.only_cut);
@@ -63,9 +68,9 @@ absl::Status PowerCutSweep::TryOne(uint64_t seed, bool power, bool nested) {
   copy->cache_device().set_hook(nullptr);
   RETURN_IF_ERROR(inner);
   RETURN_IF_ERROR(started);
-  RETURN_IF_ERROR(copy->Judge());
+  if (options_.judge) RETURN_IF_ERROR(copy->Judge());
   RETURN_IF_ERROR(copy->JudgeBacking(seed));
-  RETURN_IF_ERROR(WorkAfterCrash(*copy));
+  RETURN_IF_ERROR(options_.work(*copy));
   ++states_;
   copy->CutPower(seed + 1);
   RETURN_IF_ERROR(copy->Check());

@@ -33,6 +33,9 @@ class PowerCutSweep {
     uint64_t survivors = 3;  // choices of what survives, per cut
     int64_t only_cut = -1;   // explores only the cut at this I/O
     bool nested = true;      // cuts the starts after cuts, too
+    bool judge = true;       // reads the image after a cut, before `work`
+    // What the machine does after a cut, before the next one.
+    absl::Status (*work)(ImageFixture& machine) = WorkAfterCrash;
     // Of all cuts, this one and every so manieth after it.
     uint64_t first = 0;
     uint64_t stride = 1;
@@ -45,6 +48,7 @@ class PowerCutSweep {
 
   // From now on every I/O of the machine is explored.
   void Arm();
+  void Disarm();
 
   // The first violation, with the cut that shows it.
   const absl::Status& status() const { return status_; }

@@ -60,21 +60,6 @@ class Script {
     Read(0, kImageSize);
   }
 
-  void RunPins() {
-    Write(0, 4 * kBlockSize);
-    FillWithout(/*reader=*/false);
-    if (over()) return;
-    machine_.StartRead(Bytes(0, 4 * kBlockSize));  // nobody completes it
-    for (int round = 0; round < 2; ++round) {
-      if (over()) return;
-      machine_.StartWrite(Bytes(0, 4 * kBlockSize));
-      FillWithout(/*reader=*/true);
-    }
-    // Into what was freed.
-    for (int i = 0; i < 16; ++i) FillWithout(/*reader=*/true);
-    if (!over()) machine_.Settle().IgnoreError();
-  }
-
   void RunModes() {
     WriteAndFlush();
     for (const CacheMode mode :
@@ -99,22 +84,6 @@ class Script {
   }
 
  private:
-  // A segment of other data, written back and reclaimed; `reader`: one waits
-  // for the cache device, which answers nothing meanwhile.
-  void FillWithout(bool reader) {
-    for (uint64_t at = 0; at < 4; ++at) {
-      if (over()) return;
-      machine_.StartWrite(Bytes(kImageSize / 2 + at * 64 * kKiB, 256 * kKiB));
-    }
-    if (!over()) machine_.StartFlush();
-    for (int i = 0; i < 60 && !over(); ++i) {
-      if (!reader) machine_.cache_device().Step();
-      machine_.disk().Step();
-      machine_.cache().Step();
-      machine_.clock().Advance(absl::Milliseconds(100));
-    }
-  }
-
   bool over() const {
     return !machine_.is_on() || machine_.cache_device().stopped() ||
            !machine_.status().ok();
@@ -139,8 +108,9 @@ class Script {
     Write(0, 512);
     Write(0, 512);
     if (over()) return;
-    // Two flushes and two writes at once.
+    // Three flushes and two writes at once.
     machine_.StartWrite(Bytes(40 * kBlockSize, 8192));
+    machine_.StartFlush();
     machine_.StartFlush();
     machine_.StartWrite(Bytes(41 * kBlockSize, 8192));
     machine_.StartFlush();
@@ -294,16 +264,5 @@ ImageFixture::Options SmallestShare() {
 }
 
 void RunFullScript(ImageFixture& machine) { Script(machine).RunFull(); }
-
-ImageFixture::Options SlowReaders() {
-  ImageFixture::Options options = ScriptMachine();
-  options.cache.try_read_miss_percent = 100;
-  options.disk.synchronous = true;
-  options.image.cache_size = 8 * kMiB;
-  options.image.gc_percent = 10;
-  return options;
-}
-
-void RunPinsScript(ImageFixture& machine) { Script(machine).RunPins(); }
 
 }  // namespace pcachefs

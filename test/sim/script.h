@@ -38,11 +38,6 @@ void RunRollScript(ImageFixture& machine, absl::FunctionRef<void()> rolled);
 ImageFixture::Options SmallestShare();
 void RunFullScript(ImageFixture& machine);
 
-// Reclaim passes data that a reader still copies from, and its overwrites; then
-// the space is used again. `machine` is one of SlowReaders.
-ImageFixture::Options SlowReaders();
-void RunPinsScript(ImageFixture& machine);
-
 }  // namespace pcachefs
 
 #endif  // PCACHEFS_TEST_SIM_SCRIPT_H_

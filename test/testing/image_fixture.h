@@ -29,11 +29,12 @@
 #include "test/fakes/fake_clock.h"
 #include "test/fakes/fake_disk.h"
 #include "test/testing/judged_image.h"
+#include "test/testing/simulated_machine.h"
 
 namespace pcachefs {
 
 // Not thread-safe.
-class ImageFixture {
+class ImageFixture : public SimulatedMachine {
  public:
   struct Options {
     FakeCacheDevice::Options cache = {.size = 18 * kMiB};
@@ -54,15 +55,6 @@ class ImageFixture {
   absl::Status Start() { return Start(true); }
   absl::Status Start(bool judge);
   absl::Status Judge();
-  // The checker finds no damage on the cache device. Requires: off.
-  absl::Status Check();
-  // Clean stop. Requests in flight are answered first.
-  absl::Status Stop();
-  // The daemon dies, or the machine loses power, at this instant; or did so
-  // before, if a device was told to stop somewhere. Off afterwards.
-  void Crash();
-  void CutPower(uint64_t seed);
-  bool is_on() const { return judged_.is_served(); }
 
   // A copy of the machine as it is at this instant, off, its ending not chosen
   // yet: Crash() or CutPower() comes next. May be called from a device's hook.
@@ -76,7 +68,6 @@ class ImageFixture {
   void StartFlush() { judged_.StartFlush(); }
   void StartSetMode(CacheMode mode) { judged_.StartSetMode(mode); }
   void SetOrder(WritebackOrder order) { judged_.SetOrder(order); }
-  size_t in_flight() const { return judged_.in_flight(); }
   // The same, and Settle().
   absl::Status Write(ImageRange range);
   absl::Status Zero(ImageRange range);
@@ -87,12 +78,11 @@ class ImageFixture {
   // Writes everything back and compares the backing device with the image.
   absl::Status Drain();
 
-  // Lets one thing happen, any one: a completion, a background step, time.
-  void Pump();
-  // Until every request is answered; a violation if that never happens.
-  absl::Status Settle();
-  // Until background work has nothing to do either. Bounded.
-  void RunIdle();
+  // What the cache device holds of it is not what was written any more.
+  void NotePayloadRotted(ImageRange range) {
+    set_payload_rotted();
+    judged_.reference().Damage(range);
+  }
 
   // As JudgedImage::JudgeBacking.
   absl::Status JudgeBacking(uint64_t seed);
@@ -103,30 +93,15 @@ class ImageFixture {
   }
   uint64_t failed_requests() const { return state_.failed_requests; }
 
-  FakeCacheDevice& cache_device() { return *state_.cache_device; }
   FakeDisk& disk() { return judged_.disk(); }
-  FakeClock& clock() { return clock_; }
-  Cache& cache() { return *cache_; }
   CachedImage& image() { return judged_.image(); }
   const Options& options() const { return options_; }
-  // OK, or the first violation.
-  absl::Status status() const;
 
  private:
   ImageFixture(const Options& options, const ImageFixture& other);
 
-  void Connect();
-  // Lets one thing of each sort happen; true if there was any.
-  bool Round();
-  // Ends the daemon without a word and answers what it waits for.
-  void SwitchOff();
-
   const Options options_;
-  MachineState state_;
-  FakeClock clock_;
-  // Its buffers outlive the daemon that borrows them: declared before it.
   JudgedImage judged_;
-  std::unique_ptr<Cache> cache_;
 };
 
 }  // namespace pcachefs

@@ -55,6 +55,7 @@ void JudgedImage::OnServed(CachedImage* image) {
   const ImageStatus started = image_->status();
   goes_around_ = GoesAround(started.mode);
   was_loose_ |= started.order != WritebackOrder::kStrict;
+  is_unchanged_ = true;
 }
 
 void JudgedImage::OnGone() {
@@ -122,6 +123,8 @@ absl::Status JudgedImage::Judge(absl::FunctionRef<void()> round) {
   } else {
     state_.Violate(power_was_cut_ ? reference_.JudgePowerCut(reader)
                                   : reference_.JudgeDaemonCrash(reader));
+    // A start makes durable what it found, and begins an epoch.
+    if (is_unchanged_ && !goes_around_) reference_.EndCleanStop();
   }
   power_was_cut_ = plain_disk_was_cut_ = false;
   return state_.violation;

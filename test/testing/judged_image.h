@@ -154,6 +154,7 @@ class JudgedImage {
   bool goes_around_ = false;
   bool was_loose_ = false;      // the order was not strict at some time
   bool power_was_cut_ = false;  // since the last judgement
+  bool is_unchanged_ = false;   // since it came into service
   bool plain_disk_was_cut_ = false;
   std::vector<std::unique_ptr<Request>> requests_;
   CachedImage* image_ = nullptr;

@@ -111,6 +111,7 @@ void JudgedImage::Judge(Request& request, const absl::Status& status) {
 bool JudgedImage::StartChange(Kind kind, ImageRange range) {
   if (!reference_.CanWrite(range)) return false;
   Request& request = NewRequest(kind, range);
+  is_unchanged_ = false;
   request.write = reference_.BeginWrite(
       range, kind == Kind::kWrite ? ReferenceImage::Kind::kBytes
                                   : ReferenceImage::Kind::kZeroes);
@@ -160,6 +161,7 @@ void JudgedImage::StartFlush() {
 
 void JudgedImage::StartSetMode(CacheMode mode) {
   Request& request = NewRequest(Kind::kMode, {});
+  is_unchanged_ = false;
   request.begun = reference_.BeginFlush();
   request.flushes = GoesAround(image_->status().mode) != GoesAround(mode);
   goes_around_ |= GoesAround(mode);
