@@ -105,7 +105,8 @@ class BackingDevice {
   };
   virtual absl::StatusOr<Extent> FindExtent(uint64_t offset) = 0;
 
-  // Bytes really allocated, for st_blocks.
+  // Bytes really allocated, for st_blocks, as of the last flush or Refresh().
+  // Does not wait for the device.
   virtual uint64_t allocated_bytes() = 0;
 
   // Asks the system for the size again.

@@ -112,6 +112,7 @@ BackingFile::BackingFile(const std::string& spec, const Options& options,
             ? logical_block_size
             : kBlockSize;
   }
+  RefreshAllocation();
 }
 
 absl::StatusOr<BackingDevice::Extent> BackingFile::FindExtent(
@@ -138,11 +139,12 @@ absl::StatusOr<BackingDevice::Extent> BackingFile::FindExtent(
   return BackingDevice::Extent{data_end - offset, false};
 }
 
-uint64_t BackingFile::allocated_bytes() const {
+void BackingFile::RefreshAllocation() {
   struct stat status;
-  if (is_block_device() || fstat(buffered_fd(), &status) != 0) return size();
   constexpr uint64_t kStatBlockSize = 512;
-  return status.st_blocks * kStatBlockSize;
+  allocated_bytes_ = is_block_device() || fstat(buffered_fd(), &status) != 0
+                         ? size()
+                         : status.st_blocks * kStatBlockSize;
 }
 
 absl::Status BackingFile::Refresh() {
@@ -162,6 +164,7 @@ absl::Status BackingFile::Refresh() {
   while (old_size < new_size &&
          !size_.compare_exchange_weak(old_size, new_size)) {
   }
+  RefreshAllocation();
   return absl::OkStatus();
 }
 

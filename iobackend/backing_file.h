@@ -65,8 +65,11 @@ class BackingFile {
 
   // As BackingDevice's.
   absl::StatusOr<BackingDevice::Extent> FindExtent(uint64_t offset) const;
-  uint64_t allocated_bytes() const;
+  uint64_t allocated_bytes() const { return allocated_bytes_; }
   absl::Status Refresh();
+  // Asks the system again; after a flush, and in Refresh. Whoever looks at a
+  // file of the mount must not wait for a device that hangs.
+  void RefreshAllocation();
 
   // What of `request` can be said without asking the device: alignment, range,
   // buffers, permission.
@@ -83,6 +86,7 @@ class BackingFile {
   DirectAccess direct_;
   uint32_t allocation_granule_ = 1;
   std::atomic<uint64_t> size_;
+  std::atomic<uint64_t> allocated_bytes_ = 0;
   std::atomic<bool> can_punch_ = true;
   std::atomic<bool> can_zero_ = true;
 };

@@ -87,6 +87,7 @@ void BackingTransfer::Advance(int64_t result) {
   retries_ = 0;
   switch (call_.function) {
     case BackingCall::Function::kFdatasync:
+      file_.RefreshAllocation();
       Stop(absl::OkStatus());
       return;
     case BackingCall::Function::kFallocate:
