@@ -44,6 +44,7 @@
 #include "tools/settings.h"
 #include "tools/signal_watcher.h"
 #include "tools/start_report.h"
+#include "tools/stop_deadline.h"
 #include "tools/supervisor_link.h"
 #include "tools/supervisor_messages.h"
 #include "tools/system_clock.h"
@@ -51,6 +52,12 @@
 
 namespace pcachefs {
 namespace {
+
+// To commit everything, after which nothing is lost by a crash that is not lost
+// by a stop; and to wait for what is on its way to backing devices. Less than
+// `pcachectl stop` waits.
+constexpr absl::Duration kClosePatience = absl::Seconds(40);
+constexpr absl::Duration kEndPatience = absl::Seconds(5);
 
 // The daemon's parts, in the order of their making.
 class Daemon {
@@ -87,9 +94,17 @@ class Daemon {
     }
     std::move(undo).Cancel();
     metrics_.reset();
+    deadline_.emplace(kClosePatience, kExitFailure,
+                      "the cache is not closed yet, a backing device or the "
+                      "cache device hangs");
     const absl::Status closed = opened_.cache->Close();
     const absl::Status status = served.ok() ? closed : served;
-    SayEnded(status.ok() ? kExitOk : kExitFailure);
+    const int exit_code = status.ok() ? kExitOk : kExitFailure;
+    SayEnded(exit_code);
+    deadline_.reset();
+    deadline_.emplace(kEndPatience, exit_code,
+                      "a backing device has not answered, everything else is "
+                      "done");
     return status;
   }
 
@@ -256,6 +271,8 @@ class Daemon {
     _exit(kExitFailure);
   }
 
+  // First, so that it covers the end of all others.
+  std::optional<StopDeadline> deadline_;
   const Settings& settings_;
   const ServiceManager& manager_;
   StartReport& report_;

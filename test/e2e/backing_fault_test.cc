@@ -23,6 +23,7 @@
 #include "test/e2e/testing/loop_device.h"
 #include "test/e2e/testing/outcome_matchers.h"
 #include "test/e2e/testing/process.h"
+#include "test/e2e/testing/programs.h"
 #include "test/e2e/testing/served_cache.h"
 #include "test/testing/status_matchers.h"
 
@@ -80,6 +81,11 @@ class BackingFaultTest : public testing::Test {
 
 TEST_F(BackingFaultTest, ReadsOfABadRangeFailAndNothingElse) {
   ASSERT_THAT(CheckPattern(served_.image(), 1, 8 * kMiB, kMiB), IsOk());
+  // A fill comes after its answer.
+  ASSERT_TRUE(WaitUntil(kPatience, [&] {
+    const auto status = served_.ImageStatus();
+    return status.ok() && status->value("cached_bytes", uint64_t{0}) >= kMiB;
+  }));
   faulty_->Fail({Operation::kRead}, EIO, 8 * kMiB, 8 * kMiB);
 
   EXPECT_THAT(CheckPattern(served_.image(), 1, 8 * kMiB, kMiB), IsOk())
@@ -161,6 +167,20 @@ TEST_F(BackingFaultTest, DiscardsAreTriedAgainToo) {
   EXPECT_THAT(served_.Stop(), IsOk());
 }
 
+// Nor does one who looks at a file that asks the device for nothing.
+TEST_F(BackingFaultTest, WhoLooksAtTheFileDoesNotWaitForIt) {
+  faulty_->Hang();
+  // The daemon asks for the device's size every other second.
+  ASSERT_TRUE(WaitUntil(kPatience, [&] { return faulty_->fault_count() > 0; }));
+
+  for (int i = 0; i < 20; ++i) {
+    EXPECT_THAT(RunCommand({"stat", served_.image()}, absl::Seconds(30)),
+                Succeeds());
+  }
+  faulty_->Heal();
+  EXPECT_THAT(served_.Stop(), IsOk());
+}
+
 TEST_F(BackingFaultTest, HangsAndGoesOn) {
   ASSERT_THAT(CheckPattern(served_.image(), 1, 0, 4 * kMiB), IsOk());
   faulty_->Hang();
@@ -211,6 +231,41 @@ TEST_F(BackingFaultTest, StopsWhileItFails) {
   EXPECT_THAT(CheckPattern(served_.backing(), 2, 0, 16 * kMiB), IsOk());
   EXPECT_THAT(served_.Stop(), IsOk());
 }
+
+// The same while it answers nothing at all, and goes on doing so: what cannot be
+// ended is left behind. With a reader who waits for it, and without.
+class HangingBackingTest : public BackingFaultTest,
+                           public testing::WithParamInterface<bool> {};
+
+TEST_P(HangingBackingTest, StopEndsAndLosesNothing) {
+  faulty_->Hang(/*attributes=*/GetParam());
+  ASSERT_THAT(WritePattern(served_.image(), 2, 0, 16 * kMiB), IsOk());
+  std::thread reader([&] {
+    if (!GetParam()) return;
+    EXPECT_NE(ReadDirect(served_.image(), 90 * kMiB), kBlock);  // a miss
+  });
+  // Writeback, and the miss or the file's size.
+  ASSERT_TRUE(
+      WaitUntil(kPatience, [&] { return faulty_->fault_count() > 1; }));
+
+  EXPECT_THAT(served_.Control("stop", {"--force"}), Succeeds());
+  EXPECT_NE(served_.WaitForExit(), -1);
+  reader.join();
+
+  faulty_->Heal();
+  EXPECT_THAT(RunCommand({PcachectlPath(), "check", served_.cache()}),
+              Succeeds());
+  ASSERT_THAT(served_.Start(), IsOk());
+  EXPECT_THAT(CheckPattern(served_.image(), 2, 0, 16 * kMiB), IsOk());
+  EXPECT_THAT(served_.Control("drain"), Succeeds());
+  EXPECT_THAT(CheckPattern(served_.backing(), 2, 0, 16 * kMiB), IsOk());
+  EXPECT_THAT(served_.Stop(), IsOk());
+}
+
+INSTANTIATE_TEST_SUITE_P(Readers, HangingBackingTest, testing::Bool(),
+                         [](const auto& info) {
+                           return info.param ? "OneWaits" : "None";
+                         });
 
 // A real one: a sparse file on a filesystem whose space others have taken.
 TEST(FullBackingTest, IsWrittenBackAsSoonAsThereIsSpace) {

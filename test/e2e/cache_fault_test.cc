@@ -194,6 +194,40 @@ INSTANTIATE_TEST_SUITE_P(Operations, RefusingCacheTest,
                                                                   : "Flush";
                          });
 
+// Neither device ever transfers all that it is asked for.
+TEST(ShortTransfersTest, NobodyNotices) {
+  ServedCache served({.backing_size = 32 * kMiB});
+  ASSERT_THAT(WritePattern(served.backing(), 1, 0, served.size()), IsOk());
+  const std::string file = served.directory().File("cache");
+  MakeFile(file, 48 * kMiB);
+  ASSERT_THAT(RunCommand({PcachectlPath(), "format", file, "--force"}),
+              Succeeds());
+  auto cache = FaultyFile::Serve(file, served.directory().File("short_cache"));
+  ASSERT_THAT(cache, IsOk());
+  auto backing = FaultyFile::Serve(served.backing(),
+                                   served.directory().File("short_backing"));
+  ASSERT_THAT(backing, IsOk());
+  (*cache)->TransferShort({Operation::kRead, Operation::kWrite});
+  (*backing)->TransferShort({Operation::kRead});
+  served.options().cache_path = (*cache)->path();
+  served.options().backing_spec = (*backing)->path();
+  ASSERT_THAT(served.Start(), IsOk());
+
+  EXPECT_THAT(CheckPattern(served.image(), 1, 0, 8 * kMiB), IsOk());
+  ASSERT_THAT(WritePattern(served.image(), 2, 4 * kMiB, 8 * kMiB), IsOk());
+  EXPECT_EQ(CountBadBlocks(served.image(), 2, 4 * kMiB, 8 * kMiB), 0);
+  served.Kill();
+  ASSERT_THAT(served.Start(), IsOk());
+  EXPECT_EQ(CountBadBlocks(served.image(), 2, 4 * kMiB, 8 * kMiB), 0);
+  EXPECT_THAT(served.Control("drain"), Succeeds());
+  EXPECT_THAT(CheckPattern(served.backing(), 1, 0, 4 * kMiB), IsOk());
+  EXPECT_THAT(CheckPattern(served.backing(), 2, 4 * kMiB, 8 * kMiB), IsOk());
+  EXPECT_THAT(CheckPattern(served.backing(), 1, 12 * kMiB, 20 * kMiB), IsOk());
+  EXPECT_GT((*cache)->fault_count(), 0u);
+  EXPECT_GT((*backing)->fault_count(), 0u);
+  EXPECT_THAT(served.Stop(), IsOk());
+}
+
 // A sparse cache file on a filesystem without the space for it: pcachefs makes
 // none, but people do. Written with pwrite on a disk, through a mapping in
 // memory.

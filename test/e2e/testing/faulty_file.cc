@@ -51,12 +51,19 @@ struct FaultyFile::Callbacks {
 
   static void GetAttributes(fuse_req_t request, fuse_ino_t inode,
                             fuse_file_info*) {
-    const struct stat attributes = Attributes(Self(request), inode);
-    fuse_reply_attr(request, &attributes, 0);
+    FaultyFile& self = Self(request);
+    const auto answer = [=, &self] {
+      const struct stat attributes = Attributes(self, inode);
+      fuse_reply_attr(request, &attributes, 0);
+    };
+    // Whoever resolves the path asks for the directory's.
+    if (inode != kFile) return answer();
+    self.Handle(Operation::kAttributes, 0, kEverywhere, request, answer);
   }
 
   static void Open(fuse_req_t request, fuse_ino_t, fuse_file_info* info) {
     info->keep_cache = 1;
+    info->direct_io = Self(request).has_short_transfers();
     fuse_reply_open(request, info);
   }
 
@@ -64,8 +71,9 @@ struct FaultyFile::Callbacks {
                    fuse_file_info*) {
     FaultyFile& self = Self(request);
     self.Handle(Operation::kRead, offset, size, request, [=, &self] {
-      std::vector<char> bytes(size);
-      const ssize_t length = pread(self.fd_, bytes.data(), size, offset);
+      std::vector<char> bytes(self.Part(Operation::kRead, size));
+      const ssize_t length =
+          pread(self.fd_, bytes.data(), bytes.size(), offset);
       if (length < 0) {
         fuse_reply_err(request, errno);
       } else {
@@ -80,8 +88,10 @@ struct FaultyFile::Callbacks {
     // A copy: the buffer is the session's, and the request may have to wait.
     self.Handle(Operation::kWrite, offset, size, request,
                 [=, &self, bytes = std::string(data, size)] {
+                  const size_t part =
+                      self.Part(Operation::kWrite, bytes.size());
                   const ssize_t length =
-                      pwrite(self.fd_, bytes.data(), bytes.size(), offset);
+                      pwrite(self.fd_, bytes.data(), part, offset);
                   if (length < 0) {
                     fuse_reply_err(request, errno);
                   } else {
@@ -176,8 +186,9 @@ void FaultyFile::Fail(std::set<Operation> operations, int error,
   for (const auto& request : waiting) request();
 }
 
-void FaultyFile::Hang() {
+void FaultyFile::Hang(bool attributes) {
   absl::MutexLock lock(&mutex_);
+  answers_attributes_ = attributes;
   hangs_ = true;
 }
 
@@ -188,12 +199,31 @@ uint64_t FaultyFile::fault_count() const {
   return fault_count_;
 }
 
+void FaultyFile::TransferShort(std::set<Operation> operations) {
+  absl::MutexLock lock(&mutex_);
+  short_ = std::move(operations);
+}
+
+bool FaultyFile::has_short_transfers() const {
+  absl::MutexLock lock(&mutex_);
+  return !short_.empty();
+}
+
+size_t FaultyFile::Part(Operation operation, size_t size) {
+  constexpr size_t kSector = 512;
+  absl::MutexLock lock(&mutex_);
+  if (short_.count(operation) == 0 || size <= kSector) return size;
+  ++fault_count_;
+  return (size / 2 + kSector - 1) / kSector * kSector;
+}
+
 void FaultyFile::Handle(Operation operation, uint64_t offset, uint64_t length,
                         fuse_req* request, std::function<void()> perform) {
   int error = 0;
   {
     absl::MutexLock lock(&mutex_);
-    if (hangs_) {
+    if (hangs_ &&
+        !(operation == Operation::kAttributes && answers_attributes_)) {
       ++fault_count_;
       waiting_.push_back(
           [=, this] { Handle(operation, offset, length, request, perform); });

@@ -31,7 +31,7 @@ namespace pcachefs {
 class FaultyFile {
  public:
   // kErase: punched holes and zeroed ranges.
-  enum class Operation { kRead, kWrite, kErase, kFlush };
+  enum class Operation { kRead, kWrite, kErase, kFlush, kAttributes };
   static constexpr uint64_t kEverywhere = ~uint64_t{0};
 
   // `file` shows as `directory`/disk, of the size that it has then. Makes the
@@ -49,12 +49,18 @@ class FaultyFile {
   // touches every range. Instead of what was said before.
   void Fail(std::set<Operation> operations, int error, uint64_t offset = 0,
             uint64_t length = kEverywhere);
-  // From now on nothing is answered, neither are later requests.
-  void Hang();
+  // From now on nothing is answered, not even what the file's size is unless
+  // `attributes` are answered. Who asks for those cannot be killed any more.
+  void Hang(bool attributes = false);
+  // From now on such operations, reads or writes, transfer half of what they are
+  // asked for, to whoever opens the file after this: not through the kernel's
+  // page cache, which would take a short read for the end of the file. The
+  // kernel itself makes an error of a short write with O_DIRECT.
+  void TransferShort(std::set<Operation> operations);
   // All is well again; what hangs is done now.
   void Heal();
 
-  // That were made to fail or hang, to wait for the first.
+  // That were made to fail, hang or be short, to wait for the first.
   uint64_t fault_count() const;
 
  private:
@@ -66,6 +72,10 @@ class FaultyFile {
   // Does the operation on the real file, or fails it, or lets it wait.
   void Handle(Operation operation, uint64_t offset, uint64_t length,
               fuse_req* request, std::function<void()> perform);
+
+  bool has_short_transfers() const;
+  // How much of a transfer takes place.
+  size_t Part(Operation operation, size_t size);
 
   const int fd_;
   const std::string directory_;
@@ -79,6 +89,8 @@ class FaultyFile {
   uint64_t offset_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t length_ ABSL_GUARDED_BY(mutex_) = 0;
   bool hangs_ ABSL_GUARDED_BY(mutex_) = false;
+  bool answers_attributes_ ABSL_GUARDED_BY(mutex_) = false;
+  std::set<Operation> short_ ABSL_GUARDED_BY(mutex_);
   uint64_t fault_count_ ABSL_GUARDED_BY(mutex_) = 0;
   std::vector<std::function<void()>> waiting_ ABSL_GUARDED_BY(mutex_);
 };
