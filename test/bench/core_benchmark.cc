@@ -185,7 +185,9 @@ class Bench {
     cache_ = *std::move(cache);
     auto backing = OpenBackingDevice(directory_ + "/backing", {});
     CHECK(backing.ok()) << backing.status();
-    auto image = cache_->Attach("bench", *std::move(backing), {});
+    // Without payload nothing can be written back.
+    auto image = cache_->Attach("bench", *std::move(backing),
+                                {.read_only = threads && !with_payload_});
     CHECK(image.ok()) << image.status();
     image_ = *image;
   }
