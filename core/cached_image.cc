@@ -109,7 +109,6 @@ void CachedImage::Erase(ImageRange range, KeyKind kind, Done done) {
 
 void CachedImage::Flush(Done done) {
   core_->counters().Add(Counter::kFlushes);
-  core_->flush_pattern().NoteFlush();
   done = Timed(*core_, Timing::kFlush, std::move(done));
   if (GoesAround(core_->settings().mode()) && !core_->read_only()) {
     return core_->around_path().Flush(std::move(done));

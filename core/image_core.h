@@ -21,7 +21,6 @@
 #include "core/clock.h"
 #include "core/counters.h"
 #include "core/data_allocator.h"
-#include "core/flush_pattern.h"
 #include "core/image_settings.h"
 #include "core/image_space.h"
 #include "core/key_log.h"
@@ -105,7 +104,6 @@ class ImageCore {
   TailKeeper& tails() { return tails_; }
   Counters& counters() { return counters_; }
   Health& health() { return health_; }
-  FlushPattern& flush_pattern() { return flush_pattern_; }
 
   ReadPath& read_path() { return *read_path_; }
   WritePath& write_path() { return *write_path_; }
@@ -237,7 +235,6 @@ class ImageCore {
   TailKeeper tails_;
   Counters counters_;
   Health health_;
-  FlushPattern flush_pattern_;
   std::atomic<uint64_t> dirty_bytes_{0};
   ModeGate gate_;
   std::atomic<bool> reclaim_lags_{false};

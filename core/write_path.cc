@@ -34,7 +34,6 @@ void WritePath::Write(ImageRange range, std::span<const std::byte> bytes,
                       CachedImage::Payload payload, Done done) {
   core_.counters().Add(Counter::kWrites);
   core_.counters().Add(Counter::kWriteBytes, range.length);
-  core_.flush_pattern().NoteWrite();
   const int64_t began = core_.clock().NowNanos();
   if (!IsSectorAligned(range) || range.length > LargestWrite()) {
     WriteParts(range, bytes, payload, AnswerLater(began, std::move(done)));
@@ -51,22 +50,9 @@ void WritePath::Write(ImageRange range, std::span<const std::byte> bytes,
 }
 
 void WritePath::Answer(int64_t began, absl::Status status, Done done) {
-  const auto answer = [this, began](absl::Status status, Done& done) {
-    core_.counters().AddLatency(Timing::kWrite,
-                                core_.clock().NowNanos() - began);
-    done(std::move(status));
-  };
-  // Where a flush will follow: durable first, then answered (flush_pattern.h).
-  if (status.ok() && core_.flush_pattern().expects_flush() &&
-      !core_.device().persist_is_cheap() &&
-      !GoesAround(core_.settings().mode())) {
-    core_.Commit(/*end_epoch=*/false,
-                 [answer, done = std::move(done)](absl::Status status) mutable {
-                   answer(std::move(status), done);
-                 });
-    return;
-  }
-  answer(std::move(status), done);
+  core_.counters().AddLatency(Timing::kWrite,
+                              core_.clock().NowNanos() - began);
+  done(std::move(status));
 }
 
 WritePath::Done WritePath::AnswerLater(int64_t began, Done done) {

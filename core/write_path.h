@@ -68,8 +68,7 @@ class WritePath {
   struct Request;
   friend class UnalignedWrite;
 
-  // Answers a write that began at `began`, after a barrier if a flush is
-  // expected to follow.
+  // Answers a write that began at `began`.
   void Answer(int64_t began, absl::Status status, Done done);
   Done AnswerLater(int64_t began, Done done);
 

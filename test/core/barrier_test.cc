@@ -50,6 +50,13 @@ TEST_F(BarrierTest, WhatWasWrittenBeforeIsDurable) {
   EXPECT_TRUE(barrier_.Covered(ticket));
 }
 
+TEST_F(BarrierTest, AfterStopNobodyIsLeftWaiting) {
+  barrier_.Stop();
+  bool done = false;
+  barrier_.PersistAsync([&](absl::Status status) { done = status.ok(); });
+  EXPECT_TRUE(done);
+}
+
 TEST_F(BarrierTest, PersistThatBeganEarlierCoversNoLaterWrite) {
   uint64_t ticket = 0;
   bool first = true;
