@@ -19,6 +19,7 @@
 #include "core/options.h"
 #include "core/status.h"
 #include "fuse/control_target.h"
+#include "fuse/error_json.h"
 #include "fuse/image_setting.h"
 #include "fuse/json_members.h"
 #include "fuse/status_json.h"
@@ -62,6 +63,22 @@ Json ListEntry(const AbsentImage& image) {
           {"state", image.is_detached ? "detached" : "missing"},
           {"state_reason", image.reason},
           {"dirty_bytes", nullptr}};
+}
+
+// Numbers as numbers, words as words.
+Json ValueOf(const ImageSetting& setting, const ImageStatus& image) {
+  const std::string text = setting.get(image);
+  uint64_t number;
+  return absl::SimpleAtoi(text, &number) ? Json(number) : Json(text);
+}
+
+absl::Status UnknownKey(const std::string& key) {
+  std::vector<std::string> keys;
+  for (const ImageSetting& setting : ImageSettings()) {
+    keys.push_back(setting.key);
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      "unknown key '", key, "', want one of ", absl::StrJoin(keys, ", ")));
 }
 
 }  // namespace
@@ -248,22 +265,6 @@ absl::StatusOr<Json> ControlProtocol::Poll(const Json& request) {
   answer["start_dirty_bytes"] = operation->start_dirty_bytes;
   answer["seconds"] = absl::ToDoubleSeconds(MonotonicNow() - operation->start);
   return answer;
-}
-
-// Numbers as numbers, words as words.
-Json ValueOf(const ImageSetting& setting, const ImageStatus& image) {
-  const std::string text = setting.get(image);
-  uint64_t number;
-  return absl::SimpleAtoi(text, &number) ? Json(number) : Json(text);
-}
-
-absl::Status UnknownKey(const std::string& key) {
-  std::vector<std::string> keys;
-  for (const ImageSetting& setting : ImageSettings()) {
-    keys.push_back(setting.key);
-  }
-  return absl::InvalidArgumentError(absl::StrCat(
-      "unknown key '", key, "', want one of ", absl::StrJoin(keys, ", ")));
 }
 
 absl::StatusOr<Json> ControlProtocol::Get(const Json& request) {
@@ -469,34 +470,6 @@ absl::Status ControlProtocol::NoImage(const std::string& name) {
   return absl::NotFoundError(
       absl::StrCat("no image '", name, "'; there is ",
                    names.empty() ? "none" : absl::StrJoin(names, ", ")));
-}
-
-Json ErrorToJson(const absl::Status& status) {
-  return {{"ok", false},
-          {"error",
-           {{"code", absl::StatusCodeToString(status.code())},
-            {"message", std::string(status.message())}}}};
-}
-
-absl::Status StatusFromJson(const Json& answer) {
-  if (!answer.is_object()) {
-    return absl::InternalError("the answer is not a JSON object");
-  }
-  if (IsTrue(answer, "ok")) return absl::OkStatus();
-  const auto error = answer.find("error");
-  if (error == answer.end() || !error->is_object()) {
-    return absl::InternalError("the answer has neither ok nor error");
-  }
-  const std::string code = StringMember(*error, "code").value_or("");
-  const std::string message = StringMember(*error, "message").value_or("");
-  for (int i = 1; i <= static_cast<int>(absl::StatusCode::kUnauthenticated);
-       ++i) {
-    const auto candidate = static_cast<absl::StatusCode>(i);
-    if (absl::StatusCodeToString(candidate) == code) {
-      return absl::Status(candidate, message);
-    }
-  }
-  return absl::UnknownError(message);
 }
 
 }  // namespace pcachefs

@@ -121,12 +121,6 @@ class ControlProtocol {
       ABSL_GUARDED_BY(mutex_);
 };
 
-// The answer that stands for an error.
-Json ErrorToJson(const absl::Status& status);
-// What ErrorToJson was made from, as far as it can be told; OK for answers that
-// are no errors.
-absl::Status StatusFromJson(const Json& answer);
-
 }  // namespace pcachefs
 
 #endif  // PCACHEFS_FUSE_CONTROL_PROTOCOL_H_

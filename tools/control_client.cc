@@ -15,7 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
-#include "fuse/control_protocol.h"
+#include "fuse/error_json.h"
 #include "fuse/status_json.h"
 #include "meta/status_macros.h"
 

@@ -2,6 +2,7 @@
 // one line of JSON, and nothing that is written there does harm.
 
 #include "fuse/control_protocol.h"
+#include "fuse/error_json.h"
 
 #include <string>
 

@@ -14,6 +14,7 @@
 #include "core/image_map.h"
 #include "fuse/control_attributes.h"
 #include "fuse/control_protocol.h"
+#include "fuse/error_json.h"
 #include "fuse/status_json.h"
 #include "test/fuse/fake_control_target.h"
 #include "test/fuzz/require.h"

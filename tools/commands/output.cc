@@ -7,7 +7,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/string_view.h"
-#include "fuse/control_protocol.h"
+#include "fuse/error_json.h"
 #include "fuse/status_json.h"
 #include "meta/size_parser.h"
 
