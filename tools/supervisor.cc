@@ -5,7 +5,6 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -13,9 +12,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
-#include <cstring>
-#include <memory>
-#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -33,9 +29,9 @@
 #include "meta/status_macros.h"
 #include "tools/daemon_process.h"
 #include "tools/gflags_exit.h"
-#include "tools/service_manager.h"
 #include "tools/supervisor_link.h"
 #include "tools/supervisor_messages.h"
+#include "tools/supervisor_process.h"
 
 namespace pcachefs {
 namespace {
@@ -51,74 +47,8 @@ constexpr absl::Duration kLongestDelay = absl::Seconds(5);
 constexpr int kFreeFailures = 3;
 // Of a mount that nobody was told of yet; more than one request can cause.
 constexpr int kMaxFirstFailures = 10;
-// Of the steps of an upgrade. To take over may take a long replay.
-constexpr absl::Duration kHelloTime = absl::Seconds(20);
-constexpr absl::Duration kReleaseTime = absl::Seconds(20);
-constexpr absl::Duration kTakeOverTime = absl::Minutes(2);
 
-bool IsTrusted(const Program& program) {
-  struct stat attributes;
-  return fstat(program.fd(), &attributes) == 0 &&
-         (attributes.st_uid == 0 || attributes.st_uid == geteuid()) &&
-         (attributes.st_mode & (S_IWGRP | S_IWOTH)) == 0;
-}
-
-class Supervisor {
- public:
-  Supervisor(const SupervisorOptions& options, StartReport& report)
-      : options_(options),
-        report_(report),
-        manager_(ServiceManager::FromEnvironment()) {}
-
-  absl::StatusOr<int> Run();
-
- private:
-  enum class UpgradeStep { kNone, kStarting, kReleasing, kTakingOver };
-
-  absl::Status TakeStored();
-  absl::StatusOr<DaemonProcess> StartDaemon(const Program& program,
-                                            bool is_standby);
-  void StartSuccessor();
-  void Wait();
-  void HandleSignal();
-  void HandleMessage(DaemonProcess& process);
-  void HandleDeath();
-  void HandleReady(DaemonProcess& process);
-  void End(int exit_code);
-  void Unmount();
-
-  void BeginUpgrade(const std::string& path);
-  void HandleStandbyDeath();
-  void LetStandbyStart();
-  void FinishUpgrade();
-  void FailUpgrade(const std::string& why);
-  void HandleDeadline();
-
-  void RefreshSpare();
-  void DismissSpare();
-  void BeSpare(int primary);
-
-  const SupervisorOptions& options_;
-  StartReport& report_;
-  ServiceManager manager_;
-  int signals_ = -1;
-  std::unique_ptr<FailoverState> state_;
-  std::vector<int> channels_;
-  std::optional<Program> program_;
-  DaemonProcess daemon_;
-  bool has_served_ = false;  // there is a mount to keep
-  bool is_stopping_ = false;
-  std::optional<int> exit_code_;
-  int failures_ = 0;  // in a row
-  absl::Time next_start_ = absl::InfiniteFuture();
-  absl::Time ready_time_;
-  pid_t spare_ = -1;
-
-  UpgradeStep step_ = UpgradeStep::kNone;
-  std::optional<Program> next_program_;
-  DaemonProcess standby_;
-  absl::Time deadline_ = absl::InfiniteFuture();
-};
+}  // namespace
 
 absl::StatusOr<int> Supervisor::Run() {
   sigset_t signals;
@@ -278,16 +208,7 @@ void Supervisor::HandleMessage(DaemonProcess& process) {
     case SupervisorWord::kUpgrade:
       return BeginUpgrade(message->text);
     case SupervisorWord::kHello:
-      if (step_ != UpgradeStep::kStarting || &process != &standby_) break;
-      if (message->number != kSupervisorProtocol) {
-        process.failure = "it speaks another protocol";
-        return process.Signal(SIGKILL);
-      }
-      step_ = UpgradeStep::kReleasing;
-      deadline_ = MonotonicNow() + kReleaseTime;
-      state_->NoteGone();
-      SendSupervisorMessage(daemon_.link(), SupervisorWord::kHandOver);
-      break;
+      return HandleHello(process, message->number);
     case SupervisorWord::kEnded:
       process.has_ended = true;
       process.exit_code = static_cast<int>(message->number);
@@ -365,86 +286,6 @@ void Supervisor::End(int exit_code) {
   exit_code_ = exit_code;
 }
 
-// --- Planned hand-over ---
-
-void Supervisor::BeginUpgrade(const std::string& path) {
-  if (step_ != UpgradeStep::kNone || is_stopping_) return;
-  absl::StatusOr<Program> program = Program::Open(path);
-  if (!program.ok()) {
-    return FailUpgrade(std::string(program.status().message()));
-  }
-  // It will have all that the daemon has given up.
-  if (!IsTrusted(*program)) {
-    return FailUpgrade(absl::StrCat(
-        path, ": may be changed by others; want a file of root or of our own "
-        "user, writable by its owner only"));
-  }
-  next_program_ = *std::move(program);
-  absl::StatusOr<DaemonProcess> standby =
-      StartDaemon(*next_program_, /*is_standby=*/true);
-  if (!standby.ok()) {
-    return FailUpgrade(std::string(standby.status().message()));
-  }
-  standby_ = *std::move(standby);
-  step_ = UpgradeStep::kStarting;
-  deadline_ = MonotonicNow() + kHelloTime;
-}
-
-void Supervisor::LetStandbyStart() {
-  step_ = UpgradeStep::kTakingOver;
-  deadline_ = MonotonicNow() + kTakeOverTime;
-  SendSupervisorMessage(standby_.link(), SupervisorWord::kStart);
-}
-
-void Supervisor::FinishUpgrade() {
-  daemon_ = std::move(standby_);
-  standby_ = DaemonProcess();
-  program_ = *std::move(next_program_);
-  next_program_.reset();
-  step_ = UpgradeStep::kNone;
-  deadline_ = absl::InfiniteFuture();
-  ++state_->shared().counts.upgrades;
-  state_->shared().upgrade.phase = SharedUpgrade::kDone;
-  RefreshSpare();
-}
-
-void Supervisor::HandleStandbyDeath() {
-  const std::string how = standby_.Reap();
-  if (standby_.has_ended) {  // with the mount
-    return End(standby_.exit_code);
-  }
-  const std::string why =
-      !standby_.failure.empty()
-          ? standby_.failure
-          : absl::StrCat("the new program was ", how, " at its start");
-  const UpgradeStep step = step_;
-  FailUpgrade(why);
-  // An old one that is about to end is succeeded when it has.
-  if (step == UpgradeStep::kTakingOver && !is_stopping_) StartSuccessor();
-}
-
-void Supervisor::FailUpgrade(const std::string& why) {
-  LOG(ERROR) << "upgrade: " << why;
-  SharedUpgrade& shared = state_->shared().upgrade;
-  std::memset(shared.message, 0, sizeof(shared.message));
-  why.copy(shared.message, sizeof(shared.message) - 1);
-  shared.phase = SharedUpgrade::kFailed;
-  standby_ = DaemonProcess();
-  next_program_.reset();
-  step_ = UpgradeStep::kNone;
-  deadline_ = absl::InfiniteFuture();
-}
-
-void Supervisor::HandleDeadline() {
-  deadline_ = absl::InfiniteFuture();
-  if (step_ == UpgradeStep::kReleasing) {
-    // As good as a crash: the standby replays.
-    return daemon_.Signal(SIGKILL);
-  }
-  standby_.failure = "the new program took too long";
-  standby_.Signal(SIGKILL);
-}
-
 // --- The spare ---
 
 void Supervisor::DismissSpare() {
@@ -485,8 +326,6 @@ void Supervisor::BeSpare(int primary) {
   LOG(ERROR) << "the supervisor has died; its spare goes on";
   RefreshSpare();
 }
-
-}  // namespace
 
 bool KernelKeepsRequests(absl::string_view release) {
   int major = 0, minor = 0;
