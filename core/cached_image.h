@@ -65,8 +65,8 @@ class CachedImage {
   // that are not whole sectors are read, modified and written as one atomic
   // step (beyond 64 KiB: each edge is). May be answered later, when the cache is
   // full; `payload` says whether `bytes` lives that long or must be copied when
-  // the answer has to wait. OutOfRange beyond size(); FailedPrecondition on a read-only image;
-  // Unavailable when the cache device failed.
+  // the answer has to wait. OutOfRange beyond size(); FailedPrecondition on a
+  // read-only image; Unavailable when the cache device failed.
   enum class Payload { kCopyIfWaiting, kBorrowUntilDone };
   void Write(ImageRange range, std::span<const std::byte> bytes,
              Payload payload, Done done);
