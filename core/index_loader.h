@@ -48,6 +48,11 @@ class IndexLoader {
   };
   static constexpr uint64_t kRemoved = ~uint64_t{0};
   using Batch = std::vector<Change>;
+  // Room to sort in, kept from batch to batch.
+  struct Scratch {
+    Batch sorted;
+    Batch other;
+  };
 
   // One thread and the batches that wait for it.
   struct Worker {
@@ -61,11 +66,13 @@ class IndexLoader {
   void Add(uint32_t shard, const Change& change);
   void Hand(uint32_t shard);
   void Run(Worker& worker);
-  static void Sort(Batch& batch);
-  void Apply(uint32_t shard, Batch& batch);
+  static void SortByStart(const Batch& from, Scratch& scratch);
+  static void Sort(Batch& batch, Scratch& scratch);
+  void Apply(uint32_t shard, Batch& batch, Scratch& scratch);
 
   Shards& shards_;
   std::array<Batch, kShardCount> batches_;
+  Scratch scratch_;  // the caller's
   std::vector<std::unique_ptr<Worker>> workers_;
 };
 

@@ -99,6 +99,24 @@ TEST_P(IndexLoaderTest, ChangesThatOverlapInPart) {
   Compare(changes, GetParam());
 }
 
+// Places that differ in any of their bits, each changed many times.
+TEST_P(IndexLoaderTest, ChangesFarApart) {
+  Random random(RandomSeed());
+  std::vector<ImageOffset> places;
+  for (int i = 0; i < 500; ++i) {
+    places.push_back(
+        ImageOffset(random.Below(kMaxIndexedSize / kBlockSize) * kBlockSize));
+  }
+  std::vector<Change> changes;
+  for (uint64_t i = 0; i < 50000; ++i) {
+    changes.push_back(
+        {.range = {places[random.Below(places.size())], kBlockSize},
+         .remove = random.Below(10) == 0,
+         .media_sector = i * 8});
+  }
+  Compare(changes, GetParam());
+}
+
 TEST_P(IndexLoaderTest, SequentialChangesMergeAsTheyDoOneByOne) {
   std::vector<Change> changes;
   for (uint64_t i = 0; i < 30000; ++i) {
