@@ -112,6 +112,13 @@ bool IsSegmentSize(uint64_t size) {
          size <= kMaxSegmentSize;
 }
 
+// Of a device that has kMinSegmentCount segments, bytes.
+uint64_t SmallestDevice(uint64_t segment_size) {
+  const uint64_t segments = kMinSegmentCount * segment_size;
+  return LayOut(segments, segment_size, kMinSegmentCount).segments_offset +
+         segments;
+}
+
 }  // namespace
 
 absl::StatusOr<Geometry> Geometry::ForDevice(uint64_t device_size,
@@ -139,7 +146,8 @@ absl::StatusOr<Geometry> Geometry::ForDevice(uint64_t device_size,
     return absl::InvalidArgumentError(absl::StrCat(
         "cache device: size: got ", device_size, " bytes, which hold ",
         stored.segment_count, " segments of ", segment_size,
-        " bytes, want at least ", kMinSegmentCount));
+        " bytes, want at least ", kMinSegmentCount, ": ",
+        SmallestDevice(segment_size), " bytes or more"));
   }
   return Geometry(stored);
 }

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <random>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -168,8 +169,23 @@ TEST(Geometry, SmallestDeviceHasSixteenSegments) {
   EXPECT_THAT(Geometry::ForDevice(smallest - 1, 0),
               StatusIs(kInvalid,
                        "cache device: size: got 17874943 bytes, which hold "
-                       "15 segments of 1048576 bytes, want at least 16"));
+                       "15 segments of 1048576 bytes, want at least 16: "
+                       "17874944 bytes or more"));
   EXPECT_THAT(Geometry::ForDevice(0, 0), StatusIs(kInvalid));
+}
+
+TEST(Geometry, RefusalOfASmallDeviceNamesTheSmallestForItsSegmentSize) {
+  for (uint64_t segment = kMinSegmentSize; segment <= kMaxSegmentSize;
+       segment *= 2) {
+    const std::string message(
+        Geometry::ForDevice(kMiB, segment).status().message());
+    const size_t colon = message.rfind(": ");
+    ASSERT_NE(colon, std::string::npos) << message;
+    const uint64_t smallest = std::stoull(message.substr(colon + 2));
+    EXPECT_THAT(Geometry::ForDevice(smallest, segment), IsOk());
+    EXPECT_THAT(Geometry::ForDevice(smallest - 1, segment),
+                StatusIs(kInvalid));
+  }
 }
 
 TEST(Geometry, SegmentSizeIsAPowerOfTwoInRange) {
