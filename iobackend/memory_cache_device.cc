@@ -9,6 +9,7 @@
 #include "absl/memory/memory.h"
 #include "absl/strings/str_cat.h"
 #include "iobackend/memory_write_back.h"
+#include "iobackend/stream_copy.h"
 #include "meta/status_macros.h"
 
 namespace pcachefs {
@@ -146,7 +147,7 @@ absl::Status MemoryCacheDevice::Write(MediaOffset offset,
     mapping.prefault->BeforeWrite(offset.value(), bytes.size());
   }
   std::byte* const target = mapping.begin + offset.value();
-  std::memcpy(target, bytes.data(), bytes.size());
+  StreamCopy(target, bytes);
   if (options_.media != Media::kTmpfs) {
     WriteBackMemory({target, bytes.size()});
     // Here and not in Persist() alone: a fence orders only the stores of its
