@@ -21,6 +21,15 @@ namespace {
 // Copied and checked so much at a time, while it is in the processor's cache.
 constexpr size_t kChunk = 128 * kKiB;
 
+// On its way to the processor's cache while the block before it is checked: the
+// processor itself looks ahead no further than the page it is in.
+void Prefetch(std::span<const std::byte> block) {
+  constexpr size_t kLine = 64;
+  for (size_t at = 0; at < block.size(); at += kLine) {
+    __builtin_prefetch(block.data() + at);
+  }
+}
+
 }  // namespace
 
 absl::Status PayloadIo::Write(const Allocation& allocation,
@@ -169,7 +178,11 @@ absl::Status PayloadIo::Verify(SegmentId segment, uint32_t first_block,
                                std::span<const std::byte> blocks) {
   const uint32_t* checksums =
       table_.segment(segment).checksums() + first_block;
-  for (size_t i = 0; i < blocks.size() / kBlockSize; ++i) {
+  const size_t count = blocks.size() / kBlockSize;
+  for (size_t i = 0; i < count; ++i) {
+    if (i + 1 < count) {
+      Prefetch(blocks.subspan((i + 1) * kBlockSize, kBlockSize));
+    }
     const uint32_t got = Crc32c(blocks.subspan(i * kBlockSize, kBlockSize));
     if (got == checksums[i] || Planted(Mutation::kChecksumsUnverified)) {
       continue;
