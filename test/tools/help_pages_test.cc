@@ -85,7 +85,7 @@ TEST(HelpPages, BashCompletesVerbsAndFlags) {
   EXPECT_EQ(Complete("pcachectl status --q", 2), "--quiet\n");
   EXPECT_EQ(Complete("pcachectl check --s", 2), "--size=\n");
   EXPECT_EQ(Complete("pcachectl status --s", 2), "\n");
-  EXPECT_EQ(Complete("pcachectl check /proc/versio", 2), "/proc/version\n");
+  EXPECT_EQ(Complete("pcachectl check /proc/uptim", 2), "/proc/uptime\n");
 }
 
 TEST(HelpPages, ZshKnowsTheSame) {
