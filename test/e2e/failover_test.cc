@@ -24,9 +24,7 @@
 #include <thread>
 #include <vector>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "gmock/gmock.h"
@@ -144,18 +142,6 @@ TEST_F(FailoverTest, KillsUnderQemu) {
   EXPECT_THAT(served().Stop(), IsOk());
 }
 
-std::vector<pid_t> ChildrenOf(pid_t pid) {
-  std::vector<pid_t> children;
-  for (const auto word :
-       absl::StrSplit(ContentOf(absl::StrCat("/proc/", pid, "/task/", pid,
-                                             "/children")),
-                      ' ', absl::SkipWhitespace())) {
-    children.push_back(0);
-    if (!absl::SimpleAtoi(word, &children.back())) children.pop_back();
-  }
-  return children;
-}
-
 TEST_F(FailoverTest, SuccessorsThatDieTooAreSucceeded) {
   ASSERT_THAT(cache_.Start(), IsOk());
   ASSERT_THAT(WritePattern(served().image(), 1, 0, 32 * kMiB), IsOk());
@@ -168,7 +154,7 @@ TEST_F(FailoverTest, SuccessorsThatDieTooAreSucceeded) {
   std::vector<pid_t> killed = {first};
   for (int i = 0; i < 4; ++i) {
     pid_t next = 0;
-    ASSERT_TRUE(WaitUntil(absl::Seconds(30), [&] {
+    ASSERT_TRUE(WaitUntil(absl::Minutes(1), [&] {
       for (const pid_t pid : ChildrenOf(cache_.supervisor_pid())) {
         const std::string environment =
             ContentOf(absl::StrCat("/proc/", pid, "/environ"));
@@ -195,9 +181,10 @@ TEST_F(FailoverTest, ASpareTakesTheSupervisorsPlace) {
   for (int round = 0; round < 2; ++round) {
     const pid_t supervisor = cache_.Failover().value("supervisor_pid", 0);
     kill(supervisor, SIGKILL);
-    ASSERT_TRUE(WaitUntil(absl::Seconds(20), [&] {
+    // With a spare of its own, or nobody is there for the next round.
+    ASSERT_TRUE(WaitUntil(absl::Minutes(1), [&] {
       const pid_t next = cache_.Failover().value("supervisor_pid", 0);
-      return next != 0 && next != supervisor;
+      return next != 0 && next != supervisor && ChildrenOf(next).size() == 1u;
     }));
   }
   EXPECT_EQ(cache_.DaemonPid(), daemon) << "it did not notice";
@@ -208,7 +195,7 @@ TEST_F(FailoverTest, ASpareTakesTheSupervisorsPlace) {
   EXPECT_THAT(CheckPattern(served().image(), 1, 0, kMiB), IsOk());
   EXPECT_THAT(cache_.AwaitRestarts(1), IsOk());
   EXPECT_THAT(served().Control("stop"), Succeeds());
-  EXPECT_TRUE(WaitUntil(absl::Seconds(20),
+  EXPECT_TRUE(WaitUntil(absl::Minutes(1),
                         [&] { return !IsMounted(served().mount()); }));
 }
 
@@ -305,11 +292,8 @@ TEST_F(FailoverTest, DrainsAreTakenUpByTheSuccessor) {
 
 TEST_F(FailoverTest, NobodyElseGetsTheDescriptors) {
   ASSERT_THAT(cache_.Start(), IsOk());
-  std::vector<pid_t> pids;
-  ASSERT_TRUE(WaitUntil(absl::Seconds(20), [&] {
-    pids = ChildrenOf(cache_.supervisor_pid());
-    return pids.size() == 2u;
-  })) << "the daemon and the spare";
+  std::vector<pid_t> pids = ChildrenOf(cache_.supervisor_pid());
+  ASSERT_EQ(pids.size(), 2u) << "the daemon and the spare";
   pids.push_back(cache_.supervisor_pid());
   for (const pid_t pid : pids) {
     int held = 0;
@@ -394,25 +378,18 @@ TEST_F(FailoverTest, TheServiceManagersStoreOutlivesThemAll) {
   EXPECT_THAT(CheckPattern(served().image(), 2, kMiB, kMiB), IsOk());
   EXPECT_TRUE(manager.WaitFor("READY=1\n"));
   EXPECT_THAT(served().Control("stop"), Succeeds());
-  EXPECT_TRUE((*service)->WaitFor(absl::Seconds(20)));
+  EXPECT_TRUE((*service)->WaitFor(absl::Minutes(1)));
   EXPECT_THAT((*service)->outcome(), Succeeds());
   EXPECT_TRUE(manager.WaitFor("FDSTOREREMOVE=1\nFDNAME=pcachefs-fuse"));
 }
 
 TEST_F(FailoverTest, EndsInGoodOrder) {
-  // A stop that comes before the daemon knows that it serves is an error.
-  const auto start = [this] {
-    ASSERT_THAT(cache_.Start(), IsOk());
-    ASSERT_TRUE(WaitUntil(absl::Seconds(20), [&] {
-      return ChildrenOf(cache_.supervisor_pid()).size() == 2u;
-    }));
-  };
-  start();
+  ASSERT_THAT(cache_.Start(), IsOk());
   kill(cache_.supervisor_pid(), SIGTERM);
   EXPECT_EQ(served().WaitForExit(), 0);
   EXPECT_FALSE(IsMounted(served().mount()));
 
-  start();
+  ASSERT_THAT(cache_.Start(), IsOk());
   ASSERT_THAT(Unmount(served().mount()), IsOk());
   EXPECT_EQ(served().WaitForExit(), 0);
 

@@ -35,12 +35,20 @@ class InspectTest : public testing::Test {
     return nlohmann::json::parse(outcome.out, nullptr, false);
   }
 
+  // A MiB of which nearly all stays dirty for minutes: a block is written back
+  // a second, the first one first.
+  void WriteDirty() {
+    ASSERT_THAT(served_.Control("set", {"disk", "writeback_rate=4K"}),
+                Succeeds());
+    ASSERT_THAT(WritePattern(served_.image(), 1, 0, kMiB), IsOk());
+  }
+
   ServedCache served_{{.backing_size = 64 * kMiB}};
 };
 
 TEST_F(InspectTest, ExplainTellsDirtyFromCleanFromElsewhere) {
-  ASSERT_THAT(WritePattern(served_.image(), 1, 0, kMiB), IsOk());
-  auto place = Json("explain", {"disk", "4K"});
+  ASSERT_NO_FATAL_FAILURE(WriteDirty());
+  auto place = Json("explain", {"disk", "900K"});
   EXPECT_EQ(place.value("kind", ""), "cached");
   EXPECT_TRUE(place.value("dirty", false));
   EXPECT_EQ(place.value("checksum", ""), "ok");
@@ -88,12 +96,13 @@ TEST_F(InspectTest, ARecordedRunIsPlotted) {
 }
 
 TEST_F(InspectTest, MapShowsWhereTheDataIs) {
-  ASSERT_THAT(WritePattern(served_.image(), 1, 0, kMiB), IsOk());
+  ASSERT_NO_FATAL_FAILURE(WriteDirty());
   const auto map = Json("map", {"disk"});
   ASSERT_TRUE(map.contains("cells"));
   uint64_t dirty = 0;
   for (const auto& cell : map["cells"]) dirty += cell.value("dirty", 0u);
-  EXPECT_EQ(dirty, kMiB);
+  EXPECT_LE(dirty, kMiB);
+  EXPECT_GT(dirty, kMiB / 2);
   const Outcome text = served_.Control("map", {"disk"});
   EXPECT_THAT(text, Succeeds());
   EXPECT_THAT(text.out, AllOf(HasSubstr("DDDD"), HasSubstr("....")));

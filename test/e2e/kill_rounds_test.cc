@@ -91,7 +91,7 @@ class KillRoundsTest : public testing::TestWithParam<const char*> {
         round,
         {"--do_verify=0", "--verify_state_save=1",
          // Not done before the end; other moments each time.
-         "--rate=5m", absl::StrCat("--trigger-timeout=", 1 + round % 2, "s"),
+         "--rate=4m", absl::StrCat("--trigger-timeout=", 1 + round % 2, "s"),
          absl::StrCat("--trigger=kill -9 ", served_.pid())}));
     ASSERT_EQ(served_.WaitForExit(), 128 + 9);
     ASSERT_NO_FATAL_FAILURE(UnmountAndDetach());

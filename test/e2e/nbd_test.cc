@@ -43,7 +43,7 @@ class NbdTest : public testing::Test {
     auto server = Process::Start(command_);
     ASSERT_THAT(server, IsOk());
     server_ = *std::move(server);
-    ASSERT_TRUE(WaitUntil(absl::Seconds(20), [&] {
+    ASSERT_TRUE(WaitUntil(absl::Minutes(1), [&] {
       return server_->WaitFor(absl::ZeroDuration()) ||
              access(socket_.c_str(), F_OK) == 0;
     }));

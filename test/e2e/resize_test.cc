@@ -35,7 +35,7 @@ TEST(ResizeTest, GrownBackingFileIsSeenAndUsed) {
   ASSERT_THAT(served.Start(), IsOk());
   ASSERT_EQ(truncate(served.backing().c_str(), 96 * kMiB), 0);
 
-  ASSERT_TRUE(WaitUntil(absl::Seconds(20),
+  ASSERT_TRUE(WaitUntil(absl::Minutes(1),
                         [&] { return SizeOf(served.image()) == 96 * kMiB; }));
 
   ASSERT_THAT(WritePattern(served.image(), 1, 0, 96 * kMiB), IsOk());
@@ -52,7 +52,7 @@ TEST(ResizeTest, ShrunkBackingFileIsToldOrRefused) {
   ServedCache served({.backing_size = 64 * kMiB});
   ASSERT_THAT(served.Start(), IsOk());
   ASSERT_EQ(truncate(served.backing().c_str(), 32 * kMiB), 0);
-  ASSERT_TRUE(WaitUntil(absl::Seconds(20), [&] {
+  ASSERT_TRUE(WaitUntil(absl::Minutes(1), [&] {
     const auto image = served.ImageStatus();
     return image.ok() && image->value("state", "") == "degraded";
   }));

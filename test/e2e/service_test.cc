@@ -106,7 +106,7 @@ TEST_F(ServiceTest, TheManagerHearsOfStartLifeAndStop) {
   for (int i = 0; i < 3; ++i) EXPECT_TRUE(manager.WaitFor("WATCHDOG=1"));
   (*daemon)->Signal(SIGTERM);
   EXPECT_TRUE(manager.WaitFor("STOPPING=1"));
-  EXPECT_TRUE((*daemon)->WaitFor(absl::Seconds(20)));
+  EXPECT_TRUE((*daemon)->WaitFor(absl::Minutes(1)));
   EXPECT_THAT((*daemon)->outcome(), Succeeds());
 }
 
@@ -123,7 +123,7 @@ TEST_F(ServiceTest, ADeadDaemonsMountIsCleared) {
   ASSERT_TRUE(manager.WaitFor("WATCHDOG=1"));
   // What systemd does then, and what ExecStopPost clears up after it.
   (*daemon)->Signal(SIGABRT);
-  ASSERT_TRUE((*daemon)->WaitFor(absl::Seconds(20)));
+  ASSERT_TRUE((*daemon)->WaitFor(absl::Minutes(1)));
   ASSERT_TRUE(IsMounted(served_.mount()));
   EXPECT_THAT(Ctl("clear-mount", config_), Succeeds());
   EXPECT_FALSE(IsMounted(served_.mount()));

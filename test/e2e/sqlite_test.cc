@@ -91,12 +91,16 @@ class SqliteTest : public testing::TestWithParam<const char*> {
 
   // The last transaction that was acknowledged.
   int64_t CommitUntilKilled(int64_t first, absl::Duration time) {
-    auto shell =
-        Process::Start({"sqlite3", "-bail", database_, ".read " + script_});
+    auto shell = Process::Start({"stdbuf", "--output=L", "sqlite3", "-bail",
+                                 database_, ".read " + script_});
     EXPECT_THAT(shell, IsOk());
+    // However slow the disk is: there is one.
+    EXPECT_TRUE(WaitUntil(absl::Minutes(1), [&] {
+      return (*shell)->outcome().out.find('\n') != std::string::npos;
+    }));
     EXPECT_FALSE((*shell)->WaitFor(time)) << (*shell)->outcome();
     served_.Kill();
-    // It meets an error, and says then what it had to say.
+    // It meets an error.
     EXPECT_TRUE((*shell)->WaitFor(absl::Minutes(1)));
     const std::string out = (*shell)->outcome().out;
     int64_t last = first - 1;
@@ -131,7 +135,8 @@ class SqliteTest : public testing::TestWithParam<const char*> {
 };
 
 TEST_P(SqliteTest, WhatWasCommittedIsThereAfterEachKill) {
-  ASSERT_THAT(RequirePrograms({"sqlite3", "mkfs.ext4", "e2fsck"}), IsOk());
+  ASSERT_THAT(RequirePrograms({"sqlite3", "stdbuf", "mkfs.ext4", "e2fsck"}),
+              IsOk());
   std::mt19937_64 random(RandomSeed());
   ASSERT_NO_FATAL_FAILURE(StartAndMount());
   ASSERT_NO_FATAL_FAILURE(MakeDatabase());

@@ -74,6 +74,11 @@ TEST_F(UpgradeTest, AConfigNamesTheMount) {
 TEST_F(UpgradeTest, NothingFailsUnderLoad) {
   ASSERT_THAT(RequirePrograms({"fio"}), IsOk());
   ASSERT_THAT(cache_.Start(), IsOk());
+  // Before the load begins, which ends by itself.
+  std::vector<std::string> programs;
+  for (int i = 1; i <= 3; ++i) {
+    programs.push_back(MakeProgram(absl::StrCat("program", i)));
+  }
   auto load = Process::Start(
       {"fio", "--name=verify", "--filename=" + served().image(),
        "--rw=randwrite", "--bsrange=4k-64k", "--size=24M",
@@ -81,8 +86,7 @@ TEST_F(UpgradeTest, NothingFailsUnderLoad) {
        "--verify=crc32c", "--verify_fatal=1", "--verify_backlog=400",
        "--rate_iops=800", "--aux-path=" + served().directory().path()});
   ASSERT_THAT(load, IsOk());
-  for (int i = 1; i <= 3; ++i) {
-    const std::string program = MakeProgram(absl::StrCat("program", i));
+  for (const std::string& program : programs) {
     const pid_t before = cache_.DaemonPid();
 
     const Outcome outcome = Upgrade(program);
@@ -144,7 +148,11 @@ TEST_F(UpgradeTest, AProgramThatRefusesTheCacheLeavesItToTheOldOne) {
   auto reader = Process::Start(
       {"dd", "if=" + served().image(), "of=/dev/null", "bs=1M", "count=8"});
   ASSERT_THAT(reader, IsOk());
-  EXPECT_FALSE((*reader)->WaitFor(absl::Milliseconds(500)));
+  // The new program has been refused.
+  ASSERT_TRUE(WaitUntil(absl::Minutes(1), [&] {
+    return served().Log().find("] upgrade: ") != std::string::npos;
+  }));
+  EXPECT_FALSE((*reader)->WaitFor(absl::Milliseconds(100)));
   close(cache);
 
   ASSERT_TRUE((*upgrade)->WaitFor(absl::Minutes(1)));

@@ -46,7 +46,7 @@ class NotifySocket {
   const std::string& name() const { return name_; }
 
   // The next message; empty if none comes in time.
-  std::string Next(absl::Duration timeout = absl::Seconds(20)) {
+  std::string Next(absl::Duration timeout = absl::Minutes(1)) {
     pollfd polled = {fd_, POLLIN, 0};
     char buffer[4096];
     if (poll(&polled, 1, static_cast<int>(absl::ToInt64Milliseconds(timeout))) <
@@ -83,7 +83,7 @@ class NotifySocket {
   }
   // Passes over messages up to one that begins so; false if none comes.
   bool WaitFor(const std::string& begin,
-               absl::Duration timeout = absl::Seconds(20)) {
+               absl::Duration timeout = absl::Minutes(1)) {
     const absl::Time deadline = absl::Now() + timeout;
     while (absl::Now() < deadline) {
       if (absl::StartsWith(Next(deadline - absl::Now()), begin)) return true;

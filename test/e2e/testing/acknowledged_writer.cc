@@ -44,7 +44,7 @@ void AcknowledgedWriter::WriteUntil(uint64_t write_count, uint64_t seed,
     });
   }
   // Writers that all met an error earlier are for the caller to notice.
-  WaitUntil(absl::Minutes(1),
+  WaitUntil(absl::Minutes(3),
             [&] { return acknowledged_count_ >= wanted || running == 0; });
   crash();
   for (std::thread& thread : threads) thread.join();

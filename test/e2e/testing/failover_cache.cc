@@ -11,7 +11,9 @@
 #include <sstream>
 #include <utility>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "test/e2e/testing/file.h"
@@ -51,6 +53,18 @@ std::string Described(const Outcome& outcome) {
 
 }  // namespace
 
+std::vector<pid_t> ChildrenOf(pid_t pid) {
+  std::vector<pid_t> children;
+  for (const auto word :
+       absl::StrSplit(ContentOf(absl::StrCat("/proc/", pid, "/task/", pid,
+                                             "/children")),
+                      ' ', absl::SkipWhitespace())) {
+    children.push_back(0);
+    if (!absl::SimpleAtoi(word, &children.back())) children.pop_back();
+  }
+  return children;
+}
+
 FailoverCache::FailoverCache(ServedCacheOptions options)
     : served_(WithFailover(std::move(options))) {}
 
@@ -65,6 +79,17 @@ FailoverCache::~FailoverCache() {
   while (IsMounted(served_.mount())) {
     umount2(served_.mount().c_str(), MNT_DETACH);
   }
+}
+
+absl::Status FailoverCache::Start() {
+  if (auto started = served_.Start(); !started.ok()) return started;
+  // Under a service manager there is none.
+  if (getenv("NOTIFY_SOCKET") != nullptr ||
+      WaitUntil(kPatience,
+                [&] { return ChildrenOf(supervisor_pid()).size() == 2; })) {
+    return absl::OkStatus();
+  }
+  return absl::DeadlineExceededError("the supervisor has no spare");
 }
 
 pid_t FailoverCache::DaemonPid() {

@@ -18,6 +18,8 @@
 
 namespace pcachefs {
 
+std::vector<pid_t> ChildrenOf(pid_t pid);
+
 // Not thread-safe. Everything that serves the cache ends with it.
 class FailoverCache {
  public:
@@ -25,7 +27,8 @@ class FailoverCache {
   ~FailoverCache();
 
   ServedCache& served() { return served_; }
-  absl::Status Start() { return served_.Start(); }
+  // Waits for the daemon and for the supervisor's spare.
+  absl::Status Start();
 
   // Of the first supervisor, which is the process that was started.
   pid_t supervisor_pid() const { return served_.pid(); }

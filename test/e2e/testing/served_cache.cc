@@ -80,10 +80,15 @@ absl::Status ServedCache::Start() {
   absl::StatusOr<std::unique_ptr<Process>> daemon = Process::Start(command);
   if (!daemon.ok()) return daemon.status();
   daemon_ = std::move(*daemon);
+  // The mount answers a little before the daemon knows it: until then a stop is
+  // an error, and the transport is not decided.
+  const std::string ready =
+      absl::StrCat("] serving ", cache(), " at ", mount_, " over ");
   bool ended = false;
   const bool decided = WaitUntil(kPatience, [&] {
     ended = daemon_->WaitFor(absl::ZeroDuration());
-    return ended || IsServed(mount_);
+    return ended ||
+           (IsServed(mount_) && Log().find(ready) != std::string::npos);
   });
   if (decided && !ended) return absl::OkStatus();
   return absl::UnavailableError(

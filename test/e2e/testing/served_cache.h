@@ -48,7 +48,7 @@ class ServedCache {
   ServedCache(const ServedCache&) = delete;
   ServedCache& operator=(const ServedCache&) = delete;
 
-  // Starts the daemon and waits until the mount answers; always by the same
+  // Starts the daemon and waits until it serves and knows it; always by the same
   // command, also after Stop() and, once the dead mount is removed, Kill().
   absl::Status Start();
   // kill -9.
@@ -59,6 +59,8 @@ class ServedCache {
   int WaitForExit();
   // Of the daemon, while it runs.
   pid_t pid() const { return daemon_->pid(); }
+  // What it has logged so far; under failover all of its daemons.
+  std::string Log() const { return daemon_->outcome().err; }
 
   // What a user types: serves in the background. Start() adds --foreground.
   std::vector<std::string> Command() const;
