@@ -128,8 +128,10 @@ absl::Status NbdConnection::Serve() {
       return ConnectingAnew();
     }
     RETURN_IF_ERROR(SendAll());
-    // libnbd may have read answers while it sent.
-    if (HandleCompleted()) continue;
+    // libnbd may have read answers while it sent. What it refused, and a flush
+    // of a server that has none, were answered meanwhile: nobody wakes us for
+    // that.
+    if (HandleCompleted() || queue_.RunDone()) continue;
     const absl::Time deadline = NextDeadline();
     RETURN_IF_ERROR(
         handle_->Poll(queue_.wake_fd(port_), deadline - MonotonicNow()));
