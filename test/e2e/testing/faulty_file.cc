@@ -141,6 +141,7 @@ absl::StatusOr<std::unique_ptr<FaultyFile>> FaultyFile::Serve(
   const fuse_lowlevel_ops table = Callbacks::Table();
   fuse_session* const session =
       fuse_session_new(&arguments, &table, sizeof table, faulty.get());
+  fuse_opt_free_args(&arguments);
   if (session == nullptr) return absl::UnknownError("fuse_session_new");
   if (fuse_session_mount(session, directory.c_str()) != 0) {
     fuse_session_destroy(session);
