@@ -9,9 +9,13 @@
 
 namespace pcachefs {
 
+struct RingEntry;
+
 struct CurrentRequest {
   uint64_t unique = 0;  // the same when it is sent again
   bool is_resent = false;
+  RingEntry* ring_entry = nullptr;  // where it lies, if in a ring of ours
+  bool is_taken = false;            // somebody is obliged to answer it
 };
 
 inline thread_local CurrentRequest current_request;

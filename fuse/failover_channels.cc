@@ -7,6 +7,8 @@
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/sysinfo.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -33,6 +35,12 @@ namespace {
 constexpr uint64_t kUniqueResend = uint64_t{1} << 63;
 constexpr uint32_t kHasResend = 1u << (39 - 32);  // of flags2
 constexpr int32_t kNotifyResend = 7;
+// And of 7.42.
+constexpr uint32_t kOverIoUring = 1u << (41 - 32);  // of flags2
+
+// To have the rings filled; nobody waits for a disk there.
+constexpr absl::Duration kFillTime = absl::Seconds(5);
+constexpr absl::Duration kHoldTime = absl::Seconds(1);
 
 // As libfuse's: the largest payload and room for headers.
 constexpr size_t kBufferSize = kMiB + 4096;
@@ -107,6 +115,27 @@ bool KernelCanResend(std::span<const std::byte> request) {
   return (asked.flags & FUSE_INIT_EXT) != 0 && (asked.flags2 & kHasResend) != 0;
 }
 
+// Has the kernel's agreement to rings, which libfuse knows nothing of.
+bool AgreeOnRings(std::span<const std::byte> request,
+                  std::span<std::byte> reply) {
+  if (request.size() < kInitRequestSize ||
+      reply.size() < sizeof(fuse_out_header) + sizeof(fuse_init_out)) {
+    return false;
+  }
+  InitRequest asked;
+  fuse_init_out answered;
+  std::memcpy(&asked, &request[sizeof(fuse_in_header)], sizeof(asked));
+  std::memcpy(&answered, &reply[sizeof(fuse_out_header)], sizeof(answered));
+  if ((asked.flags & FUSE_INIT_EXT) == 0 ||
+      (asked.flags2 & kOverIoUring) == 0) {
+    return false;
+  }
+  answered.flags |= FUSE_INIT_EXT;
+  answered.flags2 |= kOverIoUring;
+  std::memcpy(&reply[sizeof(fuse_out_header)], &answered, sizeof(answered));
+  return true;
+}
+
 RequestRecord RecordOf(std::span<const std::byte> request) {
   fuse_in_header header;
   std::memcpy(&header, request.data(), sizeof(header));
@@ -140,6 +169,7 @@ absl::StatusOr<std::unique_ptr<FailoverChannels>> FailoverChannels::Open(
 }
 
 FailoverChannels::~FailoverChannels() {
+  rings_.reset();
   for (const Channel& channel : channels_) {
     fuse_session_destroy(channel.session);  // closes the descriptor
   }
@@ -151,8 +181,18 @@ absl::Status FailoverChannels::MountAll(const std::string& mountpoint,
   ASSIGN_OR_RETURN(fuse_session* const first, make_session(mountpoint));
   channels_.push_back({first, fuse_session_fd(first)});
   fcntl(channels_[0].fd, F_SETFD, FD_CLOEXEC);
-  RETURN_IF_ERROR(NegotiateFirst(channels_[0]));
+  const bool over_ring = options.ring_depth != 0;
+  RETURN_IF_ERROR(NegotiateFirst(channels_[0], over_ring));
   std::vector<int> descriptors = {channels_[0].fd};
+  if (over_ring) {
+    ASSIGN_OR_RETURN(
+        std::unique_ptr<RingMemory> memory,
+        RingMemory::Create(get_nprocs_conf(), options.ring_depth));
+    RETURN_IF_ERROR(AddRings(std::move(memory)));
+    state_.shared().rings.are_used = 1;
+    descriptors.push_back(rings_->memory_fd());
+    return options.hold(descriptors);
+  }
   for (int i = 1; i < threads_; ++i) {
     ASSIGN_OR_RETURN(const int fd, CloneDescriptor(descriptors[0]));
     descriptors.push_back(fd);
@@ -163,10 +203,27 @@ absl::Status FailoverChannels::MountAll(const std::string& mountpoint,
 
 absl::Status FailoverChannels::TakeOver(std::span<const int> descriptors,
                                         SessionMaker& make_session) {
+  std::unique_ptr<RingMemory> memory;
   for (const int fd : descriptors) {
-    RETURN_IF_ERROR(AddChannel(fd, make_session));
+    struct stat attributes;
+    if (fstat(fd, &attributes) == 0 && S_ISREG(attributes.st_mode)) {
+      fcntl(fd, F_SETFD, FD_CLOEXEC);
+      ASSIGN_OR_RETURN(memory, RingMemory::Open(fd));
+    } else {
+      RETURN_IF_ERROR(AddChannel(fd, make_session));
+    }
   }
-  return absl::OkStatus();
+  if (memory == nullptr) return absl::OkStatus();
+  if (channels_.empty()) {
+    return absl::FailedPreconditionError("failover: rings without a mount");
+  }
+  return AddRings(std::move(memory));
+}
+
+absl::Status FailoverChannels::AddRings(std::unique_ptr<RingMemory> memory) {
+  rings_ = RingChannels::Make(std::move(memory), channels_[0].session,
+                              channels_[0].fd, connection_);
+  return rings_->Open();
 }
 
 absl::Status FailoverChannels::AddChannel(int fd, SessionMaker& make_session) {
@@ -176,7 +233,8 @@ absl::Status FailoverChannels::AddChannel(int fd, SessionMaker& make_session) {
   return NegotiateAgain(channels_.back());
 }
 
-absl::Status FailoverChannels::NegotiateFirst(const Channel& channel) {
+absl::Status FailoverChannels::NegotiateFirst(const Channel& channel,
+                                              bool over_ring) {
   std::vector<std::byte> request(kBufferSize);
   const ssize_t length = read(channel.fd, request.data(), request.size());
   if (length < 0) return absl::ErrnoToStatus(errno, "reading INIT");
@@ -188,7 +246,12 @@ absl::Status FailoverChannels::NegotiateFirst(const Channel& channel) {
   }
   ASSIGN_OR_RETURN(const std::vector<std::byte> reply,
                    AnswerInit(channel.session, channel.fd, request));
-  if (write(channel.fd, reply.data(), reply.size()) < 0) {
+  std::vector<std::byte> answer = reply;
+  if (over_ring && !AgreeOnRings(request, answer)) {
+    return absl::FailedPreconditionError(
+        "transport io_uring: the kernel does not offer it");
+  }
+  if (write(channel.fd, answer.data(), answer.size()) < 0) {
     return absl::ErrnoToStatus(errno, "answering INIT");
   }
   Decline(reply, request);
@@ -230,13 +293,22 @@ absl::Status FailoverChannels::Resend() {
 
 absl::Status FailoverChannels::Run() {
   if (is_successor_) RETURN_IF_ERROR(Resend());
+  if (rings_ != nullptr) {
+    state_.shared().rings.are_held = 0;
+    rings_->Start();
+  }
+  // Over rings hardly anything comes by the descriptor.
+  const int count =
+      rings_ != nullptr ? 1 : std::max<int>(threads_, channels_.size());
   std::vector<std::thread> threads;
-  for (int i = 0; i < std::max<int>(threads_, channels_.size()); ++i) {
+  for (int i = 0; i < count; ++i) {
     ++running_;
     threads.emplace_back(
         [this, i] { ServeThread(channels_[i % channels_.size()]); });
   }
   for (std::thread& thread : threads) thread.join();
+  // Whatever the reason: who called may soon have nothing to serve with.
+  if (rings_ != nullptr) rings_->Hold(kHoldTime);
   if (error_ != 0) return absl::ErrnoToStatus(error_, "reading requests");
   return absl::OkStatus();
 }
@@ -253,6 +325,13 @@ void FailoverChannels::End() {
     }
     absl::SleepFor(absl::Microseconds(200));
   }
+}
+
+void FailoverChannels::FinishHandOver(const std::string& mountpoint) {
+  if (rings_ == nullptr) return;
+  LOG_IF(WARNING, !rings_->Seal(mountpoint, kFillTime))
+      << "rings have room left; a request that comes now may fail";
+  state_.shared().rings.are_held = 1;
 }
 
 void FailoverChannels::ServeThread(const Channel& channel) {

@@ -33,6 +33,8 @@
 #include "fuse/crash_guard.h"
 #include "fuse/failover_state.h"
 #include "fuse/libfuse.h"
+#include "fuse/ring_channels.h"
+#include "fuse/transport.h"
 
 namespace pcachefs {
 
@@ -41,6 +43,9 @@ struct FailoverOptions {
   FailoverState* state = nullptr;  // outlives the server; null: no failover
   // Of the mount that is taken over; empty: there is none, mount.
   std::vector<int> descriptors;
+  FailoverKind kind = FailoverKind::kFull;
+  // Over io_uring, whose requests outlive a hand-over but not a death.
+  int ring_depth = 0;  // 0: not
   // Gives the holder the descriptors of a mount just made.
   absl::AnyInvocable<absl::Status(std::span<const int>)> hold;
   // For tests: a write there ends the process.
@@ -65,8 +70,11 @@ class FailoverChannels {
 
   // Serves until End, or until unmounted from outside.
   absl::Status Run();
-  // Makes Run return: no request is read any more. Waits for that.
+  // Makes Run return: no request is read any more. Waits for the threads.
   void End();
+  // For a successor, which gets what comes from the end of Run on: once what
+  // was begun is answered or given up.
+  void FinishHandOver(const std::string& mountpoint);
   // The mount has gone.
   bool is_unmounted() const { return is_unmounted_; }
 
@@ -88,8 +96,9 @@ class FailoverChannels {
                         FailoverOptions& options, SessionMaker& make_session);
   absl::Status TakeOver(std::span<const int> descriptors,
                         SessionMaker& make_session);
+  absl::Status AddRings(std::unique_ptr<RingMemory> memory);
   absl::Status AddChannel(int fd, SessionMaker& make_session);
-  absl::Status NegotiateFirst(const Channel& channel);
+  absl::Status NegotiateFirst(const Channel& channel, bool over_ring);
   absl::Status NegotiateAgain(const Channel& channel);
   absl::Status Resend();
 
@@ -110,6 +119,7 @@ class FailoverChannels {
   std::optional<uint64_t> lethal_offset_;
   CrashGuard guard_;
   std::vector<Channel> channels_;
+  std::unique_ptr<RingChannels> rings_;  // null: not over io_uring
 
   std::atomic<bool> must_end_ = false;
   std::atomic<bool> is_unmounted_ = false;

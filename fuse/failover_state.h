@@ -63,6 +63,14 @@ struct SharedCounts {
   std::atomic<int64_t> supervisor_pid;  // 0: has died
 };
 
+// A mount over io_uring: see ring_channels.h.
+struct SharedRings {
+  std::atomic<uint32_t> are_used;
+  // Nobody serves them, and all that is not answered lies in them. Else it is
+  // lost with who serves.
+  std::atomic<uint32_t> are_held;
+};
+
 // The last planned hand-over.
 struct SharedUpgrade {
   enum Phase : uint32_t { kNone, kRunning, kDone, kFailed };
@@ -100,7 +108,7 @@ struct SharedImages {
 };
 
 struct SharedFailoverState {
-  static constexpr uint64_t kMagic = 0x3176726c69616670;  // "pfailrv1"
+  static constexpr uint64_t kMagic = 0x3276726c69616670;  // "pfailrv2"
   static constexpr size_t kMaxPath = 4096;
   uint64_t magic;
   uint64_t size;
@@ -108,6 +116,7 @@ struct SharedFailoverState {
   SharedNegotiation negotiation;
   SharedCrashes crashes;
   SharedCounts counts;
+  SharedRings rings;
   SharedUpgrade upgrade;
   SharedImages images;
 };
@@ -125,6 +134,11 @@ class FailoverState {
 
   int fd() const { return fd_; }
   SharedFailoverState& shared() const { return *shared_; }
+
+  // The daemon has died with requests that no successor can be given.
+  bool HasLostRequests() const {
+    return shared_->rings.are_used != 0 && shared_->rings.are_held == 0;
+  }
 
   // From now on nobody serves; if somebody has already said so, since then.
   void NoteGone();

@@ -245,8 +245,9 @@ absl::StatusOr<uint64_t> FileSystem::PrepareUpgrade(
   absl::MutexLock lock(&upgrade_mutex_);
   if (upgrade_.prepare != nullptr) return upgrade_.prepare(binary);
   return absl::FailedPreconditionError(
-      "upgrade: the daemon serves without --failover, so nobody would keep the "
-      "mount meanwhile; take down what stands on the images and restart it");
+      "upgrade: the daemon serves without --failover (over io_uring: "
+      "--planned_failover), so nobody would keep the mount meanwhile; take "
+      "down what stands on the images and restart it");
 }
 
 absl::StatusOr<bool> FileSystem::IsUpgradeDone(uint64_t number) {

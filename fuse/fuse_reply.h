@@ -20,6 +20,7 @@
 
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/uio.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -28,6 +29,7 @@
 
 #include "absl/status/status.h"
 #include "fuse/connection.h"
+#include "fuse/current_request.h"
 #include "fuse/libfuse.h"
 
 namespace pcachefs {
@@ -71,10 +73,18 @@ class FuseReply {
   void Deliver(Sender sender);
   bool MustHandOver() const;
 
+  // Writes the answer into the request's entry of a ring of ours.
+  void AnswerInRing(int error, std::span<const iovec> parts);
+  void AnswerInRing(const void* bytes, size_t size);
+
   static constexpr uintptr_t kResent = 1;
-  fuse_req_t request() const {
-    return reinterpret_cast<fuse_req_t>(bits_ & ~kResent);
+  static constexpr uintptr_t kInRing = 2;
+  RingEntry* ring_entry() const {
+    return (bits_ & kInRing) == 0
+               ? nullptr
+               : reinterpret_cast<RingEntry*>(bits_ & ~(kInRing | kResent));
   }
+  fuse_req_t request() const;
   bool is_resent() const { return (bits_ & kResent) != 0; }
 
   // The request's address, and in its lowest bit whether it was sent again to

@@ -76,11 +76,13 @@ absl::Status RunSessionLoop(fuse_session* session, int threads) {
 }  // namespace
 
 FuseServer::FuseServer(const FuseServerOptions& options, TransportChoice choice,
-                       void* file_system)
-    : options_(options), choice_(std::move(choice)) {
+                       bool is_under_failover, void* file_system)
+    : options_(options),
+      choice_(std::move(choice)),
+      is_under_failover_(is_under_failover) {
   if (options_.threads == 0) options_.threads = DefaultThreads();
   connection_.file_system = file_system;
-  if (choice_.transport == Transport::kIoUring) {
+  if (choice_.transport == Transport::kIoUring && !is_under_failover) {
     connection_.ring_replier = std::make_unique<WorkThread>();
   }
 }
@@ -88,11 +90,18 @@ FuseServer::FuseServer(const FuseServerOptions& options, TransportChoice choice,
 absl::StatusOr<std::unique_ptr<FuseServer>> FuseServer::Mount(
     const FuseServerOptions& options, const fuse_lowlevel_ops& operations,
     void* file_system, FailoverOptions failover) {
-  ASSIGN_OR_RETURN(TransportChoice choice,
-                   ChooseTransport(options.transport, FindTransportFacts(),
-                                   failover.state != nullptr));
+  // Of a mount that is there everything has been decided.
+  const TransportFacts facts = failover.descriptors.empty()
+                                   ? FindTransportFacts()
+                                   : TransportFacts{true, true, true};
+  ASSIGN_OR_RETURN(
+      TransportChoice choice,
+      ChooseTransport(options.transport, facts,
+                      failover.state == nullptr ? FailoverKind::kNone
+                                                : failover.kind));
   std::unique_ptr<FuseServer> server(
-      new FuseServer(options, std::move(choice), file_system));
+      new FuseServer(options, std::move(choice), failover.state != nullptr,
+                     file_system));
   fuse_lowlevel_ops all_operations = operations;
   all_operations.init = Initialize;
   RETURN_IF_ERROR(server->MountSession(all_operations, std::move(failover)));
@@ -106,6 +115,9 @@ absl::Status FuseServer::MountSession(const fuse_lowlevel_ops& operations,
     return absl::OkStatus();
   }
   is_taken_over_ = !failover.descriptors.empty();
+  if (choice_.transport == Transport::kIoUring) {
+    failover.ring_depth = options_.ring_depth;
+  }
   ASSIGN_OR_RETURN(
       channels_,
       FailoverChannels::Open(options_.mountpoint, options_.threads, failover,
@@ -118,8 +130,9 @@ absl::Status FuseServer::MountSession(const fuse_lowlevel_ops& operations,
 
 absl::StatusOr<fuse_session*> FuseServer::MakeSession(
     const fuse_lowlevel_ops& operations, const std::string& place) {
-  std::vector<std::string> words =
-      SessionArguments(options_, choice_.transport);
+  // Rings that can be handed over are none of libfuse's.
+  std::vector<std::string> words = SessionArguments(
+      options_, is_under_failover_ ? Transport::kDevFuse : choice_.transport);
   std::vector<char*> pointers;
   for (std::string& word : words) pointers.push_back(word.data());
   fuse_args arguments =
@@ -177,9 +190,10 @@ absl::Status FuseServer::Serve(absl::AnyInvocable<void()> when_ready) {
   if (!is_handing_over_) Unmount();
   probe.join();
 
-  if (!connection_.in_flight.WaitUntilNone(is_handing_over_
-                                               ? options_.hand_over_timeout
-                                               : options_.stop_timeout)) {
+  const bool are_answered = connection_.in_flight.WaitUntilNone(
+      is_handing_over_ ? options_.hand_over_timeout : options_.stop_timeout);
+  if (is_handing_over_) channels_->FinishHandOver(options_.mountpoint);
+  if (!are_answered) {
     return absl::DeadlineExceededError(
         absl::StrCat(connection_.in_flight.count(), " requests are stuck"));
   }

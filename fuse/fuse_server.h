@@ -78,7 +78,7 @@ class FuseServer {
 
  private:
   FuseServer(const FuseServerOptions& options, TransportChoice choice,
-             void* file_system);
+             bool is_under_failover, void* file_system);
 
   absl::Status MountSession(const fuse_lowlevel_ops& operations,
                             FailoverOptions failover);
@@ -94,6 +94,7 @@ class FuseServer {
 
   FuseServerOptions options_;
   const TransportChoice choice_;
+  const bool is_under_failover_;
   Connection connection_;
   fuse_session* session_ = nullptr;  // under failover null
   std::unique_ptr<FailoverChannels> channels_;  // else null

@@ -19,6 +19,7 @@ struct FailoverFacts {
     uint32_t length = 0;
   };
   bool is_enabled = false;
+  bool is_planned_only = false;  // a death of the daemon is the end
   int64_t supervisor_pid = 0;
   bool has_descriptor_store = false;  // of systemd, beside the supervisor
   uint64_t restarts = 0;  // after deaths

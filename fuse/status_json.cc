@@ -119,6 +119,7 @@ Json ServerToJson(const ServerFacts& server) {
 
 Json FailoverToJson(const FailoverFacts& failover) {
   Json json = {{"enabled", failover.is_enabled},
+               {"planned_only", failover.is_planned_only},
                {"supervisor_pid", failover.supervisor_pid},
                {"descriptor_store", failover.has_descriptor_store},
                {"restarts", failover.restarts},

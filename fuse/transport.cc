@@ -65,14 +65,24 @@ TransportFacts FindTransportFacts() {
 
 absl::StatusOr<TransportChoice> ChooseTransport(Transport wish,
                                                 const TransportFacts& facts,
-                                                bool failover) {
-  if (failover && wish == Transport::kIoUring) {
+                                                FailoverKind failover) {
+  if (failover == FailoverKind::kPlanned) {
+    if (wish == Transport::kDevFuse) {
+      return absl::FailedPreconditionError(
+          "planned_failover: is for --transport=io_uring; on dev_fuse "
+          "--failover survives deaths of the daemon too");
+    }
+    wish = Transport::kIoUring;
+  }
+  const bool is_full = failover == FailoverKind::kFull;
+  if (is_full && wish == Transport::kIoUring) {
     return absl::FailedPreconditionError(
         "transport io_uring: does not go with failover, since the kernel fails "
         "the requests in its rings when the daemon dies; use "
-        "--transport=dev_fuse, or --nofailover");
+        "--transport=dev_fuse, or --planned_failover, which survives upgrades "
+        "only, or --nofailover");
   }
-  if (failover && wish == Transport::kAuto) {
+  if (is_full && wish == Transport::kAuto) {
     return TransportChoice{Transport::kDevFuse,
                            "failover: requests in io_uring would not outlive "
                            "the daemon"};

@@ -20,6 +20,13 @@ enum class Transport {
 const char* Name(Transport transport);
 absl::StatusOr<Transport> ParseTransport(absl::string_view name);
 
+// What a mount outlives.
+enum class FailoverKind {
+  kNone,
+  kPlanned,  // upgrades; a death of the daemon is its end
+  kFull,     // deaths too
+};
+
 struct TransportFacts {
   bool library_has_uring = false;    // libfuse 3.18 or later
   bool kernel_has_uring = false;     // has the module parameter
@@ -33,11 +40,13 @@ struct TransportChoice {
 };
 
 // The one place that decides. FailedPrecondition, saying what to do, if
-// io_uring is asked for and cannot be had. It cannot under failover: a request
-// that is in a ring when the daemon dies is failed by the kernel.
+// io_uring is asked for and cannot be had. It cannot under full failover: a
+// request that is in a ring when the daemon dies is failed by the kernel. What
+// is only planned is there for nothing else, since the classic channel has all.
 absl::StatusOr<TransportChoice> ChooseTransport(Transport wish,
                                                 const TransportFacts& facts,
-                                                bool failover = false);
+                                                FailoverKind failover =
+                                                    FailoverKind::kNone);
 
 }  // namespace pcachefs
 

@@ -14,6 +14,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
+#include "fuse/ring_channels.h"
 #include "tools/flags.h"
 #include "tools/gflags_exit.h"
 #include "tools/logging.h"
@@ -86,6 +87,9 @@ int ServeSupervised(const Settings& settings, SupervisorLink& link) {
 }
 
 int Main(int argc, char** argv) {
+  if (const char* const order = getenv(RingChannels::kFillVariable)) {
+    return RingChannels::Fill(order);
+  }
 #ifdef NDEBUG
   // Debian's abseil looks for deadlocks at every lock, whatever its users are
   // built as.
@@ -128,7 +132,7 @@ int Main(int argc, char** argv) {
     return ServeSupervised(settings, **link);
   }
   GiveFailoverUpIfService(settings);
-  if (settings.failover && HasStoredDescriptors()) {
+  if (settings.is_supervised() && HasStoredDescriptors()) {
     return SuperviseHere(settings, line->all_arguments);
   }
   absl::StatusOr<std::string> mountpoint = ResolveMountpoint(settings);
@@ -139,7 +143,9 @@ int Main(int argc, char** argv) {
   settings.mountpoint = *std::move(mountpoint);
   if (call.is_fake) return kExitOk;
 
-  if (settings.failover) return SuperviseHere(settings, line->all_arguments);
+  if (settings.is_supervised()) {
+    return SuperviseHere(settings, line->all_arguments);
+  }
   SignalWatcher::BlockSignals();
   StartReport report = settings.foreground ? StartReport::Foreground()
                                            : StartReport::Daemonize();

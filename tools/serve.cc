@@ -33,6 +33,7 @@
 #include "fuse/metrics_text.h"
 #include "fuse/process_protection.h"
 #include "fuse/server_facts.h"
+#include "fuse/transport.h"
 #include "iobackend/monotonic_time.h"
 #include "meta/status_macros.h"
 #include "tools/gflags_exit.h"
@@ -164,6 +165,8 @@ class Daemon {
       kept_images_.emplace(shared.images);
       file_system_->Succeed(*kept_images_, shared.counts.daemons++);
       failover.state = &link_->state();
+      failover.kind = settings_.planned_failover ? FailoverKind::kPlanned
+                                                 : FailoverKind::kFull;
       failover.descriptors = link_->passage().channels;
       failover.hold = [this](std::span<const int> descriptors) {
         return link_->Hold(descriptors);

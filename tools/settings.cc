@@ -163,6 +163,12 @@ const Setting kSettings[] = {
      [](absl::string_view v, Settings& s) {
        return SetSwitch(v, s.failover);
      }},
+    {"planned_failover", nullptr,
+     "over io_uring: keep the mount when the daemon is upgraded; a death of the "
+     "daemon is its end, as without",
+     [](absl::string_view v, Settings& s) {
+       return SetSwitch(v, s.planned_failover);
+     }},
     {"read_only", nullptr, "refuse writes, write nothing back",
      [](absl::string_view v, Settings& s) {
        return SetSwitch(v, s.read_only);
@@ -222,6 +228,11 @@ absl::StatusOr<Settings> ReadSettings(
       return absl::Status(status.code(),
                           absl::StrCat(name, ": ", status.message()));
     }
+  }
+  if (settings.failover && settings.planned_failover) {
+    return absl::InvalidArgumentError(
+        "planned_failover: does not go with failover, which survives upgrades "
+        "too; want one of them");
   }
   return settings;
 }

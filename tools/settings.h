@@ -47,6 +47,8 @@ struct Settings {
   std::optional<MetricsAddress> metrics_listen;
   bool skip_missing = false;
   bool failover = false;
+  bool planned_failover = false;  // for upgrades only, over io_uring
+  bool is_supervised() const { return failover || planned_failover; }
 };
 
 struct Setting {

@@ -88,6 +88,14 @@ absl::Status Supervisor::TakeStored() {
   }
   if (state >= 0 && !channels_.empty()) {
     ASSIGN_OR_RETURN(state_, FailoverState::Open(state));
+    if (state_->HasLostRequests()) {
+      Unmount();
+      manager_.RemoveStored(kStoredChannel);
+      manager_.RemoveStored(kStoredState);
+      return absl::FailedPreconditionError(
+          "failover: the daemon was lost with the supervisor, and over "
+          "io_uring its requests with it; start again");
+    }
     state_->NoteGone();
     has_served_ = true;
     LOG(INFO) << "took over the mount " << state_->shared().mountpoint;
@@ -238,6 +246,10 @@ void Supervisor::HandleDeath() {
       standby_.Signal(SIGKILL);
       return End(dead.exit_code);
     }
+    if (state_->HasLostRequests()) {
+      standby_.Signal(SIGKILL);
+      return EndWithDaemon(how);
+    }
     // Having released the cache or not: the standby replays.
     return LetStandbyStart();
   }
@@ -265,6 +277,7 @@ void Supervisor::HandleDeath() {
     Unmount();
     return End(kExitFailure);
   }
+  if (state_->HasLostRequests()) return EndWithDaemon(how);
   state_->NoteGone();
   ++state_->shared().counts.restarts;
   const bool was_long = was_ready && MonotonicNow() - ready_time_ > kShortLife;
@@ -277,6 +290,16 @@ void Supervisor::HandleDeath() {
       MonotonicNow() +
       std::min(kLongestDelay,
                kFirstDelay * (1 << std::min(failures_ - kFreeFailures, 12)));
+}
+
+void Supervisor::EndWithDaemon(const std::string& how) {
+  const absl::Status status = absl::AbortedError(absl::StrCat(
+      "the daemon was ", how,
+      "; over io_uring its requests are lost with it: unmounting"));
+  LOG(ERROR) << status.message();
+  Unmount();
+  if (!has_served_) report_.Failed(status);
+  End(kExitFailure);
 }
 
 void Supervisor::End(int exit_code) {

@@ -178,6 +178,7 @@ FailoverFacts SupervisorLink::Facts() const {
   const SharedFailoverState& shared = state_->shared();
   FailoverFacts facts;
   facts.is_enabled = true;
+  facts.is_planned_only = shared.rings.are_used != 0;
   facts.supervisor_pid = shared.counts.supervisor_pid;
   facts.has_descriptor_store = passage_.has_descriptor_store;
   facts.restarts = shared.counts.restarts;

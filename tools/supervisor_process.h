@@ -48,6 +48,8 @@ class Supervisor {
   void HandleReady(DaemonProcess& process);
   void End(int exit_code);
   void Unmount();
+  // Over io_uring: a death that was not planned.
+  void EndWithDaemon(const std::string& how);
 
   void BeginUpgrade(const std::string& path);
   void HandleHello(DaemonProcess& process, uint64_t protocol);

@@ -101,6 +101,9 @@ void Supervisor::HandleStandbyDeath() {
           : absl::StrCat("the new program was ", how, " at its start");
   const UpgradeStep step = step_;
   FailUpgrade(why);
+  if (step == UpgradeStep::kTakingOver && state_->HasLostRequests()) {
+    return EndWithDaemon(how);
+  }
   // An old one that is about to end is succeeded when it has.
   if (step == UpgradeStep::kTakingOver && !is_stopping_) StartSuccessor();
 }

@@ -52,14 +52,27 @@ TEST(Transport, IoUringIsRefusedWithTheReason) {
 
 TEST(Transport, UnderFailoverOnlyTheClassicChannelIsTaken) {
   EXPECT_EQ(
-      ChooseTransport(Transport::kAuto, kAll, /*failover=*/true)->transport,
+      ChooseTransport(Transport::kAuto, kAll, FailoverKind::kFull)->transport,
       Transport::kDevFuse);
-  EXPECT_EQ(
-      ChooseTransport(Transport::kDevFuse, kAll, /*failover=*/true)->transport,
-      Transport::kDevFuse);
-  EXPECT_THAT(ChooseTransport(Transport::kIoUring, kAll, /*failover=*/true),
+  EXPECT_EQ(ChooseTransport(Transport::kDevFuse, kAll, FailoverKind::kFull)
+                ->transport,
+            Transport::kDevFuse);
+  EXPECT_THAT(ChooseTransport(Transport::kIoUring, kAll, FailoverKind::kFull),
               StatusIs(absl::StatusCode::kFailedPrecondition,
                        HasSubstr("--transport=dev_fuse")));
+}
+
+TEST(Transport, PlannedFailoverIsForTheRing) {
+  for (const Transport wish : {Transport::kAuto, Transport::kIoUring}) {
+    EXPECT_EQ(ChooseTransport(wish, kAll, FailoverKind::kPlanned)->transport,
+              Transport::kIoUring);
+    EXPECT_THAT(
+        ChooseTransport(wish, TransportFacts(), FailoverKind::kPlanned),
+        StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("libfuse")));
+  }
+  EXPECT_THAT(
+      ChooseTransport(Transport::kDevFuse, kAll, FailoverKind::kPlanned),
+      StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("--failover")));
 }
 
 TEST(Transport, AutoIsTheClassicChannelAndSaysWhy) {

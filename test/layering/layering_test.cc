@@ -21,6 +21,7 @@ namespace pcachefs {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::ElementsAreArray;
 using ::testing::IsEmpty;
 
 struct Layer {
@@ -61,6 +62,13 @@ const std::map<std::string, Layer>& Layers() {
       {"tools", {{"core", "fuse", "iobackend", "meta"}, {}}},
   };
   return *layers;
+}
+
+// What single files of a layer have all the same.
+std::vector<std::string> ExceptionsOf(const std::string& file) {
+  // The transport: the kernel gives FUSE requests to rings.
+  if (file == "fuse/ring_queue.h") return {"liburing.h"};
+  return {};
 }
 
 // Whether a file of the layer may `#include "path"`.
@@ -154,7 +162,9 @@ TEST_P(LayerTest, IncludesPointDown) {
     }
     std::ifstream file(path);
     const std::string text(std::istreambuf_iterator<char>(file), {});
-    EXPECT_THAT(Violations(GetParam(), text), IsEmpty()) << "in " << path;
+    EXPECT_THAT(Violations(GetParam(), text),
+                ElementsAreArray(ExceptionsOf(path)))
+        << "in " << path;
     ++files;
   }
   EXPECT_GT(files, 0);

@@ -75,8 +75,8 @@ Command UpgradeCommand() {
               "did, take over\nthe mount: requests wait meanwhile, none fails, "
               "and what stands on the images goes\non. If the new program "
               "cannot serve the cache, the old one goes on. Only of daemons\n"
-              "with --failover. CONFIG is a config file of pcachefs that names "
-              "the mountpoint.",
+              "with --failover or --planned_failover. CONFIG is a config file "
+              "of pcachefs that names the mountpoint.",
           .min_words = 1,
           .max_words = 1,
           .flags = {"binary"},

@@ -24,7 +24,9 @@ namespace {
 constexpr absl::Duration kPatience = absl::Seconds(60);
 
 ServedCacheOptions WithFailover(ServedCacheOptions options) {
-  options.flags.push_back("--failover");
+  const bool is_planned = std::ranges::count(
+      options.flags, std::string("--planned_failover")) > 0;
+  if (!is_planned) options.flags.push_back("--failover");
   return options;
 }
 
