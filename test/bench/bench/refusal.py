@@ -20,6 +20,7 @@ REFUSED = {
     "metrics_listen": "ports of others may be meant",
     "mode": "another mode promises something else than the one compared",
     "order": "without strict order the backing device alone is not consistent",
+    "planned_failover": "a supervisor, as with failover",
     "read_only": "nothing could be written",
     "read_only_backing": "writeback, part of the price of a write, is left out",
     "skip_missing": "an image that is missing cannot be measured",
