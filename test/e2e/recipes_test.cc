@@ -121,6 +121,10 @@ std::string Places(const std::string& commands) {
                                         {"/dev/vg0/vm2", "$DIR/vm2.img"},
                                         // Not to be formatted, any of them.
                                         {"/dev/nvme0n1p4", "$DIR/other"},
+                                        // There may not be so much room.
+                                        {"=64G", "=640M"},
+                                        {"=32G", "=320M"},
+                                        {"=16G", "=160M"},
                                         {" 1G", " 1M"}});
 }
 
