@@ -24,6 +24,8 @@
 
 namespace pcachefs {
 
+// Of one thread, which calls Open, Start, and for a hand-over Hold and Seal; what
+// was begun before Hold is answered from any.
 class RingChannels {
  public:
   // All outlive it; memory is taken.

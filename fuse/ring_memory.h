@@ -28,6 +28,8 @@ struct RingHeader {
   uint64_t reserved;
 };
 
+// Its place and size never change. What lies in an entry belongs to whoever has
+// its request: the kernel, or the thread that handles it.
 class RingMemory {
  public:
   // What a daemon knows of an entry, for its successor.

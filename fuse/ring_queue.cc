@@ -108,9 +108,13 @@ void RingQueue::Run() {
   for (const int entry : taken) TakeUp(entry);
   while (!must_end_) {
     const int result = io_uring_submit_and_wait(&ring_, 1);
-    CHECK(result >= 0 || result == -EINTR || result == -EAGAIN ||
-          result == -EBUSY)
-        << "io_uring_enter: " << strerror(-result);
+    if (result < 0 && result != -EINTR) {
+      // The kernel is short of memory for a moment; to end here would be the
+      // end of the mount.
+      LOG_EVERY_N(WARNING, 1000)
+          << "queue " << number_ << ": io_uring_enter: " << strerror(-result);
+      absl::SleepFor(absl::Milliseconds(1));
+    }
     HandleCompletions();
     CommitAnswered();
   }

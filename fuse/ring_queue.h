@@ -35,6 +35,8 @@ struct RingEntry {
   fuse_req_t request = nullptr;
 };
 
+// Answer, Hold, Seal and the questions: any thread. The rest: one thread, in the
+// order Open, Start.
 class RingQueue {
  public:
   // All outlive it. `number` is the processor's.

@@ -14,8 +14,9 @@ namespace pcachefs {
 
 // As memcpy. `target` is at least as long as `source`, and they do not overlap;
 // any alignment. The stores are ordered before all later ones of the thread,
-// as ordinary ones are. A plain memcpy for short copies and on processors other
-// than x86-64.
+// as ordinary ones are, so that who publishes the bytes publishes them whole; a
+// process killed in the middle leaves some of them, as memcpy would. A plain
+// memcpy for short copies and on processors other than x86-64.
 void StreamCopy(std::byte* target, std::span<const std::byte> source);
 
 }  // namespace pcachefs
